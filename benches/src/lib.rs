@@ -1,0 +1,1 @@
+//! Criterion benchmarks of anychip devices, each result judged before it is timed.

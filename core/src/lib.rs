@@ -1,0 +1,4 @@
+//! The anychip contract.
+#![forbid(unsafe_code)]
+mod dtype;
+pub use dtype::DType;
