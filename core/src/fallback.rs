@@ -1,0 +1,129 @@
+//! Running what a device cannot on another one, visibly.
+
+use crate::{Access, Buffer, Device, DeviceInfo, Error, Event, Numerics, Op, Result, Stream, Support, Tensor};
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+type Counts = Arc<Mutex<BTreeMap<&'static str, u64>>>;
+
+/// A device that sends what it does not support to another device, and counts it.
+///
+/// Operands are copied over through the host and results back, so a fallback is slow and is meant to be seen:
+/// [`Device::fallbacks`] lists every operation that took this way, and reports stamp their numbers with it.
+pub struct WithFallback {
+    primary: Box<dyn Device>,
+    fallback: Arc<dyn Device>,
+    counts: Counts,
+}
+
+impl WithFallback {
+    /// `primary`, with `fallback` for what it does not support.
+    pub fn new(primary: Box<dyn Device>, fallback: Box<dyn Device>) -> WithFallback {
+        WithFallback { primary, fallback: fallback.into(), counts: Counts::default() }
+    }
+}
+
+impl Device for WithFallback {
+    fn info(&self) -> DeviceInfo {
+        self.primary.info()
+    }
+
+    fn allocate(&self, bytes: u64) -> Result<Buffer> {
+        self.primary.allocate(bytes)
+    }
+
+    fn open_stream(&self) -> Result<Box<dyn Stream>> {
+        Ok(Box::new(FallbackStream {
+            name: self.info().name,
+            primary: self.primary.open_stream()?,
+            fallback: self.fallback.open_stream()?,
+            device: self.fallback.clone(),
+            counts: self.counts.clone(),
+        }))
+    }
+
+    fn supports(&self, op: &Op) -> Support {
+        match self.primary.supports(op) {
+            Support::Native => Support::Native,
+            Support::Unsupported(reason) => match self.fallback.supports(op) {
+                Support::Native => Support::Native,
+                Support::Unsupported(_) => Support::Unsupported(reason),
+            },
+        }
+    }
+
+    fn numerics(&self, op: &Op) -> Numerics {
+        if self.primary.supports(op).is_native() { self.primary.numerics(op) } else { self.fallback.numerics(op) }
+    }
+
+    fn fallbacks(&self) -> Vec<(&'static str, u64)> {
+        let counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
+        counts.iter().map(|(&op, &count)| (op, count)).collect()
+    }
+}
+
+struct FallbackStream {
+    name: String,
+    primary: Box<dyn Stream>,
+    fallback: Box<dyn Stream>,
+    device: Arc<dyn Device>,
+    counts: Counts,
+}
+
+impl FallbackStream {
+    /// Copies the operands over, runs `op` there and copies back what it wrote.
+    fn run_elsewhere(&mut self, op: &Op) -> Result<()> {
+        let mut copies: Vec<(Tensor, Tensor, Access)> = Vec::new();
+        let device = &self.device;
+        let moved = op.rebind(&mut |_, access, own| {
+            let there = device.tensor(own.dtype(), own.sizes())?;
+            copies.push((own.clone(), there.clone(), access));
+            Ok(there)
+        })?;
+        device.supports(&moved).require(&self.name, op.name())?;
+        for (own, there, _) in &copies {
+            // Outputs too: an operation may leave parts of them as they were.
+            let mut bytes = vec![0; own.bytes() as usize];
+            self.primary.read(own, &mut bytes)?;
+            self.fallback.write(there, &bytes)?;
+        }
+        self.fallback.enqueue(&moved)?;
+        for (own, there, _) in copies.iter().filter(|(_, _, access)| *access != Access::Read) {
+            let mut bytes = vec![0; own.bytes() as usize];
+            self.fallback.read(there, &mut bytes)?;
+            self.primary.write(own, &bytes)?;
+        }
+        *self.counts.lock().unwrap_or_else(PoisonError::into_inner).entry(op.name()).or_default() += 1;
+        Ok(())
+    }
+}
+
+impl Stream for FallbackStream {
+    fn write(&mut self, to: &Tensor, bytes: &[u8]) -> Result<()> {
+        self.primary.write(to, bytes)
+    }
+
+    fn read(&mut self, from: &Tensor, bytes: &mut [u8]) -> Result<()> {
+        self.primary.read(from, bytes)
+    }
+
+    fn enqueue(&mut self, op: &Op) -> Result<()> {
+        // Only a refusal is sent elsewhere. Any other failure is the device's own and must be seen.
+        match self.primary.enqueue(op) {
+            Err(Error::Unsupported { .. }) => self.run_elsewhere(op),
+            other => other,
+        }
+    }
+
+    fn synchronize(&mut self) -> Result<()> {
+        self.primary.synchronize()
+    }
+
+    fn mark(&mut self) -> Result<Event> {
+        self.primary.mark()
+    }
+
+    fn wait(&mut self, event: &Event) -> Result<()> {
+        self.primary.wait(event)
+    }
+}

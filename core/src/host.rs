@@ -1,0 +1,277 @@
+//! Memory, streams and events for devices that compute in host memory: the oracle, the CPU, and a port's first day.
+//!
+//! A backend brings one thing, [`Kernels`]; [`HostDevice`] is the rest. Work runs within the call that queues it, one
+//! operation at a time per device, so that kernels may use every core without asking who else does.
+
+use crate::{
+    Buffer, Clock, Device, DeviceId, DeviceInfo, Error, Event, EventState, Invalid, Memory, Numerics, Op, Result,
+    Stream, Support, Tensor, Timestamp,
+};
+use bytemuck::{AnyBitPattern, NoUninit, Pod, Zeroable};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard, TryLockError};
+use std::time::Instant;
+
+/// A cache line, so that tensors start aligned for the widest vector loads.
+#[derive(Clone, Copy, Pod, Zeroable)]
+#[repr(C, align(64))]
+struct Line([u8; 64]);
+
+struct HostMemory {
+    lines: RwLock<Vec<Line>>,
+    bytes: u64,
+    heap: Arc<Heap>,
+}
+
+impl Memory for HostMemory {}
+
+impl Drop for HostMemory {
+    fn drop(&mut self) {
+        self.heap.used.fetch_sub(self.bytes, Ordering::Relaxed);
+    }
+}
+
+struct Heap {
+    limit: u64,
+    used: AtomicU64,
+}
+
+/// The operations of a host device.
+pub trait Kernels: Send + Sync + 'static {
+    /// Whether there is a kernel for `op`; see [`Device::supports`].
+    fn supports(&self, op: &Op) -> Support;
+
+    /// What the kernel promises; see [`Device::numerics`].
+    fn numerics(&self, op: &Op) -> Numerics;
+
+    /// Computes `op`: reads its inputs with [`read()`], writes its outputs with [`write()`].
+    ///
+    /// # Errors
+    /// Those of [`read()`] and [`write()`], or the kernel's own.
+    fn run(&self, op: &Op) -> Result<()>;
+}
+
+/// A device whose memory is the host's.
+pub struct HostDevice<K> {
+    shared: Arc<Shared<K>>,
+}
+
+struct Shared<K> {
+    info: DeviceInfo,
+    heap: Arc<Heap>,
+    kernels: K,
+    origin: Instant,
+    // One operation at a time: kernels own all cores while they run, and no two ever contend for a buffer's lock.
+    turn: Mutex<()>,
+}
+
+impl<K: Kernels> HostDevice<K> {
+    /// Opens a device with at most `limit` bytes of memory.
+    pub fn open(name: &str, description: &str, limit: u64, kernels: K) -> HostDevice<K> {
+        let info = DeviceInfo {
+            id: DeviceId::unique(),
+            name: name.into(),
+            description: description.into(),
+            memory_bytes: Some(limit),
+            max_allocation: limit,
+            clock: Clock::Host,
+            asynchronous: false,
+        };
+        let heap = Arc::new(Heap { limit, used: AtomicU64::new(0) });
+        HostDevice { shared: Arc::new(Shared { info, heap, kernels, origin: Instant::now(), turn: Mutex::new(()) }) }
+    }
+
+    /// Bytes allocated and not yet freed.
+    pub fn used(&self) -> u64 {
+        self.shared.heap.used.load(Ordering::Relaxed)
+    }
+}
+
+impl<K: Kernels> Device for HostDevice<K> {
+    fn info(&self) -> DeviceInfo {
+        self.shared.info.clone()
+    }
+
+    fn allocate(&self, bytes: u64) -> Result<Buffer> {
+        let Shared { info, heap, .. } = &*self.shared;
+        let out_of_memory = |used: u64| Error::OutOfMemory {
+            device: info.name.clone(),
+            requested: bytes,
+            available: heap.limit.saturating_sub(used),
+        };
+        let within = |used: u64| used.checked_add(bytes).filter(|&total| total <= heap.limit);
+        heap.used.fetch_update(Ordering::Relaxed, Ordering::Relaxed, within).map_err(out_of_memory)?;
+        let give_back = || {
+            heap.used.fetch_sub(bytes, Ordering::Relaxed);
+            out_of_memory(heap.used.load(Ordering::Relaxed))
+        };
+        let lines = usize::try_from(bytes.div_ceil(64)).map_err(|_| give_back())?;
+        // Pages come zeroed from the system and are only touched when written: loading holds no second copy.
+        let lines = bytemuck::allocation::try_zeroed_vec(lines).map_err(|()| give_back())?;
+        let memory = HostMemory { lines: RwLock::new(lines), bytes, heap: heap.clone() };
+        Ok(Buffer::new(info.id, bytes, Box::new(memory)))
+    }
+
+    fn open_stream(&self) -> Result<Box<dyn Stream>> {
+        Ok(Box::new(HostStream { shared: self.shared.clone() }))
+    }
+
+    fn supports(&self, op: &Op) -> Support {
+        self.shared.kernels.supports(op)
+    }
+
+    fn numerics(&self, op: &Op) -> Numerics {
+        self.shared.kernels.numerics(op)
+    }
+}
+
+struct HostStream<K> {
+    shared: Arc<Shared<K>>,
+}
+
+impl<K> HostStream<K> {
+    fn turn(&self) -> MutexGuard<'_, ()> {
+        // The lock guards no data of its own, so a kernel that panicked elsewhere leaves nothing broken behind.
+        self.shared.turn.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn own(&self, tensor: &Tensor, bytes: usize) -> Result<()> {
+        if tensor.buffer().device() != self.shared.info.id {
+            return Err(Error::Foreign { device: self.shared.info.name.clone(), what: "a tensor" });
+        }
+        if tensor.bytes() != bytes as u64 {
+            return Err(Invalid::WrongLength { want: tensor.bytes(), got: bytes as u64 }.into());
+        }
+        Ok(())
+    }
+}
+
+impl<K: Kernels> Stream for HostStream<K> {
+    fn write(&mut self, to: &Tensor, bytes: &[u8]) -> Result<()> {
+        self.own(to, bytes.len())?;
+        let _turn = self.turn();
+        write(to)?.bytes_mut().copy_from_slice(bytes);
+        Ok(())
+    }
+
+    fn read(&mut self, from: &Tensor, bytes: &mut [u8]) -> Result<()> {
+        self.own(from, bytes.len())?;
+        let _turn = self.turn();
+        bytes.copy_from_slice(read(from)?.bytes());
+        Ok(())
+    }
+
+    fn enqueue(&mut self, op: &Op) -> Result<()> {
+        let info = &self.shared.info;
+        if op.device().is_some_and(|device| device != info.id) {
+            return Err(Error::Foreign { device: info.name.clone(), what: "an operation's operands" });
+        }
+        self.shared.kernels.supports(op).require(&info.name, op.name())?;
+        let _turn = self.turn();
+        self.shared.kernels.run(op)
+    }
+
+    fn synchronize(&mut self) -> Result<()> {
+        Ok(())
+    }
+
+    fn mark(&mut self) -> Result<Event> {
+        let nanos = self.shared.origin.elapsed().as_nanos() as u64;
+        let state = HostEvent(Timestamp { clock: Clock::Host, nanos });
+        Ok(Event::new(self.shared.info.id, Arc::new(state)))
+    }
+
+    fn wait(&mut self, event: &Event) -> Result<()> {
+        if event.device() != self.shared.info.id {
+            return Err(Error::Foreign { device: self.shared.info.name.clone(), what: "an event" });
+        }
+        Ok(()) // an event exists only once the work before it has run
+    }
+}
+
+struct HostEvent(Timestamp);
+
+impl EventState for HostEvent {
+    fn done_at(&self) -> Result<Option<Timestamp>> {
+        Ok(Some(self.0))
+    }
+}
+
+/// A tensor's bytes, held for reading.
+pub struct Read<'a> {
+    lines: RwLockReadGuard<'a, Vec<Line>>,
+    start: usize,
+    len: usize,
+}
+
+/// A tensor's bytes, held for writing.
+pub struct Write<'a> {
+    lines: RwLockWriteGuard<'a, Vec<Line>>,
+    start: usize,
+    len: usize,
+}
+
+impl Read<'_> {
+    /// The bytes.
+    pub fn bytes(&self) -> &[u8] {
+        &bytemuck::cast_slice(&self.lines)[self.start..self.start + self.len]
+    }
+
+    /// The bytes as elements of `T`. A tensor's alignment is that of its type, so only a `T` wider than the tensor's
+    /// elements can fail to fit, and then the slice is empty.
+    pub fn as_slice<T: AnyBitPattern>(&self) -> &[T] {
+        bytemuck::try_cast_slice(self.bytes()).unwrap_or_default()
+    }
+}
+
+impl Write<'_> {
+    /// The bytes.
+    pub fn bytes_mut(&mut self) -> &mut [u8] {
+        &mut bytemuck::cast_slice_mut(&mut self.lines)[self.start..self.start + self.len]
+    }
+
+    /// The bytes as elements of `T`; see [`Read::as_slice`].
+    pub fn as_mut_slice<T: AnyBitPattern + NoUninit>(&mut self) -> &mut [T] {
+        bytemuck::try_cast_slice_mut(self.bytes_mut()).unwrap_or_default()
+    }
+}
+
+fn memory(tensor: &Tensor) -> Result<(&HostMemory, usize, usize)> {
+    let memory = tensor.buffer().memory::<HostMemory>();
+    let memory = memory.ok_or_else(|| Error::Foreign { device: "host memory".into(), what: "a tensor" })?;
+    // The tensor's constructor has checked that both fit the buffer, which fits this address space.
+    Ok((memory, tensor.offset() as usize, tensor.bytes() as usize))
+}
+
+fn busy<T>(_: TryLockError<T>) -> Error {
+    // Unreachable through a stream: an operation's written buffers are its own, and the device runs one at a time.
+    Error::Device { device: "host memory".into(), cause: "a buffer is read and written at the same time".into() }
+}
+
+/// The elements of a host tensor.
+///
+/// # Errors
+/// [`Error::Foreign`] when the tensor is not in host memory.
+pub fn read(tensor: &Tensor) -> Result<Read<'_>> {
+    let (memory, start, len) = memory(tensor)?;
+    let lines = match memory.lines.try_read() {
+        Ok(lines) => lines,
+        Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
+        Err(error) => return Err(busy(error)),
+    };
+    Ok(Read { lines, start, len })
+}
+
+/// The elements of a host tensor, to be overwritten.
+///
+/// # Errors
+/// [`Error::Foreign`] when the tensor is not in host memory.
+pub fn write(tensor: &Tensor) -> Result<Write<'_>> {
+    let (memory, start, len) = memory(tensor)?;
+    let lines = match memory.lines.try_write() {
+        Ok(lines) => lines,
+        Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
+        Err(error) => return Err(busy(error)),
+    };
+    Ok(Write { lines, start, len })
+}
