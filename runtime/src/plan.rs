@@ -25,10 +25,9 @@
 //!   Constant in `n`, not part of the KV bytes.
 
 use crate::config::{Compression, Config};
-use crate::inventory::{Role, runs};
+use crate::inventory::{Role, checkpoint_bytes, runs};
 use anychip_core::DType;
 use serde::Serialize;
-use std::fmt::Write as _;
 
 /// Why no plan can be made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -66,7 +65,7 @@ pub struct Flops {
 impl Flops {
     /// All linears.
     pub fn linears(&self) -> u64 {
-        self.linear_fp8 + self.linear_fp4 + self.linear_bf16 + self.linear_f32
+        [self.linear_fp4, self.linear_bf16, self.linear_f32].into_iter().fold(self.linear_fp8, u64::saturating_add)
     }
 }
 
@@ -122,15 +121,9 @@ pub struct Plan {
     pub kv_ratio: f64,
 }
 
-/// Sums in u128 that saturate, and become u64 or an error at the end: no context and no configuration wraps around.
-struct Counter {
-    context: u64,
-}
-
-impl Counter {
-    fn fit(&self, what: &'static str, count: u128) -> Result<u64, PlanError> {
-        u64::try_from(count).map_err(|_| PlanError::TooLong { what, context: self.context })
-    }
+/// Sums are made in u128 and saturate; this makes them u64 or an error, so that no context and no configuration wraps.
+fn fit(what: &'static str, context: u64, count: u128) -> Result<u64, PlanError> {
+    u64::try_from(count).map_err(|_| PlanError::TooLong { what, context })
 }
 
 fn product<const N: usize>(factors: [u128; N]) -> u128 {
@@ -165,26 +158,28 @@ struct Weights {
 
 impl Weights {
     fn of(config: &Config) -> Weights {
-        let mut sums = Weights { bytes: crate::inventory::checkpoint_bytes(config), ..Weights::default() };
+        let mut sums = Weights { bytes: checkpoint_bytes(config), ..Weights::default() };
+        let add = |sum: &mut u128, count: u128| *sum = sum.saturating_add(count);
         for run in runs(config) {
-            sums.tensors += run.entries.len() as u128 * u128::from(run.copies);
+            add(&mut sums.tensors, product([run.entries.len() as u128, run.copies.into()]));
             for entry in run.entries.iter().filter(|entry| entry.role != Role::Auxiliary) {
                 let elements = u128::from(entry.spec.elements());
                 let stored = product([elements, run.copies.into()]);
                 if run.mtp {
-                    sums.mtp += stored;
+                    add(&mut sums.mtp, stored);
                     continue;
                 }
-                sums.total += stored;
+                add(&mut sums.total, stored);
                 if entry.role == Role::Linear {
                     let used = product([elements, run.used.into()]);
-                    sums.active += used;
-                    *match entry.spec.dtype {
+                    add(&mut sums.active, used);
+                    let format = match entry.spec.dtype {
                         DType::E4M3 => &mut sums.fp8,
                         DType::E2M1 => &mut sums.fp4,
                         DType::F32 => &mut sums.f32,
                         _ => &mut sums.half,
-                    } += used;
+                    };
+                    add(format, used);
                 }
             }
         }
@@ -238,7 +233,7 @@ impl Layers {
 /// DeepSeek-V3.2 at `n` tokens, from its published `config.json` (61 layers, 3 of them dense; MLA with a 512 + 64 wide
 /// cache; a 64 x 128 indexer that selects 2048 tokens) and its FP8 cache: 656 bytes per token and layer (512 FP8, 4 F32
 /// scales, 64 BF16) and 132 (128 FP8, one F32 scale) for the indexer.
-fn v3_2(counter: &Counter) -> Result<Figures, PlanError> {
+fn v3_2(context: u64) -> Result<Figures, PlanError> {
     const D: u128 = 7168;
     const LAYERS: u128 = 61;
     const DENSE: u128 = 3;
@@ -254,25 +249,25 @@ fn v3_2(counter: &Counter) -> Result<Figures, PlanError> {
     let common = LAYERS * (ATTENTION + INDEXER) + DENSE * DENSE_FFN + D * VOCAB;
     let active = common + moe(8 + 1);
     let total = common + D * VOCAB + moe(256 + 1);
-    let n = u128::from(counter.context);
+    let n = u128::from(context);
     // Absorbed MLA: scores over 576, weighted sums over 512.
     let core = LAYERS * 2 * HEADS * (576 + 512) * n.min(2048);
     let indexer = LAYERS * 2 * 64 * 128 * n;
     let kv = LAYERS * (656 + 132) * n;
     let flops = Flops {
-        linear_fp8: counter.fit("FLOPs of V3.2", 2 * active)?,
-        core_attention: counter.fit("FLOPs of V3.2", core)?,
-        indexer: counter.fit("FLOPs of V3.2", indexer)?,
+        linear_fp8: fit("FLOPs of V3.2", context, 2 * active)?,
+        core_attention: fit("FLOPs of V3.2", context, core)?,
+        indexer: fit("FLOPs of V3.2", context, indexer)?,
         ..Flops::default()
     };
     Ok(Figures {
-        params_total: counter.fit("parameters of V3.2", total)?,
-        params_active: counter.fit("parameters of V3.2", active)?,
-        flops_per_token: counter.fit("FLOPs of V3.2", 2 * active + core + indexer)?,
-        flops_per_token_fp8_equivalent: counter.fit("FLOPs of V3.2", 2 * active + 2 * core + indexer)?,
+        params_total: fit("parameters of V3.2", context, total)?,
+        params_active: fit("parameters of V3.2", context, active)?,
+        flops_per_token: fit("FLOPs of V3.2", context, 2 * active + core + indexer)?,
+        flops_per_token_fp8_equivalent: fit("FLOPs of V3.2", context, 2 * active + 2 * core + indexer)?,
         flops,
         kv_bytes_per_token: kv as f64 / n as f64,
-        kv_bytes_at_context: counter.fit("KV bytes of V3.2", kv)?,
+        kv_bytes_at_context: fit("KV bytes of V3.2", context, kv)?,
     })
 }
 
@@ -281,21 +276,20 @@ impl Plan {
     ///
     /// # Errors
     /// [`PlanError::NoContext`] at 0 tokens; [`PlanError::TooLong`] where a count would pass 2^64 (for the released
-    /// models beyond 2^40 tokens). A context beyond `max_context` is planned for and marked in [`render`](Plan::render).
+    /// models beyond 2^44 tokens). A context beyond `max_context` is planned for and marked in [`render`](Plan::render).
     pub fn new(config: &Config, context: u64) -> Result<Plan, PlanError> {
         if context == 0 {
             return Err(PlanError::NoContext);
         }
-        let counter = Counter { context };
         let (weights, layers) = (Weights::of(config), Layers::of(config, context));
-        let linear = |count: u128| counter.fit("FLOPs per token", count.saturating_mul(2));
+        let linear = |count: u128| fit("FLOPs per token", context, count.saturating_mul(2));
         let flops = Flops {
             linear_fp8: linear(weights.fp8)?,
             linear_fp4: linear(weights.fp4)?,
             linear_bf16: linear(weights.half)?,
             linear_f32: linear(weights.f32)?,
-            core_attention: counter.fit("FLOPs per token", layers.core)?,
-            indexer: counter.fit("FLOPs per token", layers.indexer)?,
+            core_attention: fit("FLOPs per token", context, layers.core)?,
+            indexer: fit("FLOPs per token", context, layers.indexer)?,
         };
         // Each part fits u64 here, so these sums of a few of them fit u128.
         let wide = u128::from;
@@ -311,25 +305,25 @@ impl Plan {
             + 4 * wide(flops.linear_f32)
             + 2 * layers.core
             + layers.indexer / 2;
-        let v3_2 = v3_2(&counter)?;
+        let v3_2 = v3_2(context)?;
         let figures = Figures {
-            params_total: counter.fit("parameters", weights.total)?,
-            params_active: counter.fit("parameters", weights.active)?,
-            flops_per_token: counter.fit("FLOPs per token", raw)?,
-            flops_per_token_fp8_equivalent: counter.fit("FLOPs per token", equivalent)?,
+            params_total: fit("parameters", context, weights.total)?,
+            params_active: fit("parameters", context, weights.active)?,
+            flops_per_token: fit("FLOPs per token", context, raw)?,
+            flops_per_token_fp8_equivalent: fit("FLOPs per token", context, equivalent)?,
             flops,
             kv_bytes_per_token: layers.kv as f64 / context as f64,
-            kv_bytes_at_context: counter.fit("KV bytes", layers.kv)?,
+            kv_bytes_at_context: fit("KV bytes", context, layers.kv)?,
         };
         Ok(Plan {
             schema: "anychip.plan/1",
             model: preset_name(config).to_owned(),
             context,
             max_context: config.max_position_embeddings as u64,
-            params_mtp: counter.fit("parameters", weights.mtp)?,
-            checkpoint_tensors: counter.fit("tensors", weights.tensors)?,
-            checkpoint_bytes: counter.fit("bytes of the checkpoint", weights.bytes)?,
-            compressor_state_bytes: counter.fit("bytes of the compressor state", layers.state)?,
+            params_mtp: fit("parameters", context, weights.mtp)?,
+            checkpoint_tensors: fit("tensors", context, weights.tensors)?,
+            checkpoint_bytes: fit("bytes of the checkpoint", context, weights.bytes)?,
+            compressor_state_bytes: fit("bytes of the compressor state", context, layers.state)?,
             flops_ratio: equivalent as f64 / v3_2.flops_per_token_fp8_equivalent as f64,
             flops_ratio_raw: raw as f64 / v3_2.flops_per_token as f64,
             kv_ratio: layers.kv as f64 / v3_2.kv_bytes_at_context as f64,
@@ -352,14 +346,20 @@ impl Plan {
             String::new()
         };
         line(format!("{} at {} tokens of context{beyond}", self.model, grouped(self.context)));
-        let mtp = if self.params_mtp > 0 { format!(", and {} in the MTP layer", giga(self.params_mtp)) } else { String::new() };
+        let mtp = if self.params_mtp > 0 {
+            format!(", and {} in the MTP layer", giga(self.params_mtp))
+        } else {
+            String::new()
+        };
         let (total, active) = (giga(own.params_total), giga(own.params_active));
         line(format!("parameters       {total} total, {active} active per token{mtp}"));
         let (tensors, size) = (grouped(self.checkpoint_tensors), binary(self.checkpoint_bytes));
         line(format!("checkpoint       {tensors} tensors, {size}"));
         line(format!("compressor state {} per sequence", binary(self.compressor_state_bytes)));
         line(String::new());
-        let row = |what: &str, ours: String, theirs: String, ratio: String| format!("{what:<30}{ours:>14}{theirs:>14}{ratio:>9}");
+        let row = |what: &str, ours: String, theirs: String, ratio: String| {
+            format!("{what:<30}{ours:>14}{theirs:>14}{ratio:>9}")
+        };
         let percent = |ratio: f64| format!("{:.1} %", 100.0 * ratio);
         let flop = |count: u64| format!("{:.1} GFLOP", count as f64 / 1e9);
         let of = |ours: u64, theirs: u64| percent(ours as f64 / theirs as f64);
@@ -378,11 +378,7 @@ impl Plan {
             ("core attention", f.core_attention, g.core_attention),
             ("indexer", f.indexer, g.indexer),
             ("FLOPs", own.flops_per_token, base.flops_per_token),
-            (
-                "FLOPs, FP8-equivalent",
-                own.flops_per_token_fp8_equivalent,
-                base.flops_per_token_fp8_equivalent,
-            ),
+            ("FLOPs, FP8-equivalent", own.flops_per_token_fp8_equivalent, base.flops_per_token_fp8_equivalent),
         ] {
             line(row(what, flop(ours), flop(theirs), of(ours, theirs)));
         }

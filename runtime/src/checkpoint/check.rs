@@ -5,10 +5,9 @@ use std::collections::HashSet;
 use anychip_core::DType;
 
 use super::{Checkpoint, CheckpointError, FileDType, TensorData};
+use crate::config::Config;
 use crate::inventory::TensorSpec;
 
-/// Rows and columns that share one scale of an FP8 weight (`weight_block_size` of every published V4).
-const FP8_BLOCK: u64 = 128;
 /// Columns that share one scale of an FP4 weight.
 const FP4_GROUP: u64 = 32;
 
@@ -17,7 +16,7 @@ const FP4_GROUP: u64 = 32;
 pub enum Weight<'a> {
     /// F32, BF16 or F16 numbers.
     Plain(TensorData<'a>),
-    /// e4m3 codes `[o, i]` with scales `[ceil(o/128), ceil(i/128)]`, each for a block of 128x128.
+    /// e4m3 codes `[o, i]` with scales `[ceil(o/rows), ceil(i/columns)]`, each for a block of `rows x columns`.
     Fp8 {
         /// F8_E4M3.
         codes: TensorData<'a>,
@@ -95,17 +94,19 @@ impl Checkpoint {
     }
 
     /// The matrix `name` (`X.weight`) of logical shape `[o, i]`, with its scales (`X.scale`) where it is quantised.
+    /// `block` is what one scale of an FP8 weight covers: `weight_block_size`, 128x128 in every published V4.
     ///
     /// # Errors
     /// Those of [`expect`](Checkpoint::expect), [`WrongDType`](CheckpointError::WrongDType),
     /// [`MissingScale`](CheckpointError::MissingScale) and [`WrongScaleShape`](CheckpointError::WrongScaleShape).
-    pub fn weight(&self, name: &str, [o, i]: [u64; 2]) -> Result<Weight<'_>, CheckpointError> {
+    pub fn weight(&self, name: &str, [o, i]: [u64; 2], block: [usize; 2]) -> Result<Weight<'_>, CheckpointError> {
+        let [rows, columns] = block.map(|size| size.max(1) as u64);
         let scale = |dtype, shape| self.scale(name, dtype, shape);
         match self.tensor(name)?.dtype {
             FileDType::F32 | FileDType::BF16 | FileDType::F16 => Ok(Weight::Plain(self.expect(name, &[o, i])?)),
             dtype @ FileDType::F8E4M3 => {
                 let codes = self.expect(name, &[o, i])?;
-                Ok(Weight::Fp8 { codes, scale: scale(dtype, [o.div_ceil(FP8_BLOCK), i.div_ceil(FP8_BLOCK)])? })
+                Ok(Weight::Fp8 { codes, scale: scale(dtype, [o.div_ceil(rows), i.div_ceil(columns)])? })
             }
             dtype @ (FileDType::I8 | FileDType::U8) => {
                 let codes = self.expect(name, &[o, i.div_ceil(2)])?;
@@ -117,7 +118,7 @@ impl Checkpoint {
         }
     }
 
-    /// Judges every tensor of the inventory before any is loaded.
+    /// Judges every tensor of `inventory` (that of `config`, or a part of it) before any is loaded.
     ///
     /// A weight that the inventory has as FP8 or FP4 may be stored as FP8, packed FP4, F32, BF16 or F16; its scales are
     /// required exactly where the file holds it quantised. BF16 and F32 tensors may be any of the float types, id
@@ -125,12 +126,17 @@ impl Checkpoint {
     ///
     /// # Errors
     /// The error of the one tensor that does not fit, or [`Several`](CheckpointError::Several).
-    pub fn check(&self, inventory: &[TensorSpec]) -> Result<Checked, CheckpointError> {
+    pub fn check(
+        &self,
+        config: &Config,
+        inventory: impl IntoIterator<Item = TensorSpec>,
+    ) -> Result<Checked, CheckpointError> {
+        let block = config.quantization.map_or([128, 128], |q| q.weight_block);
         let mut found = Checked { tensors: 0, bytes: 0, extra: Vec::new() };
         let mut used = HashSet::new();
         let mut errors = Vec::new();
         for spec in inventory {
-            match self.judge(spec) {
+            match self.judge(&spec, block) {
                 Ok(tensors) => {
                     for tensor in tensors.into_iter().flatten() {
                         found.tensors += 1;
@@ -152,12 +158,12 @@ impl Checkpoint {
     }
 
     /// The tensors that serve `spec`: itself, and its scales where it is quantised.
-    fn judge(&self, spec: &TensorSpec) -> Result<[Option<TensorData<'_>>; 2], CheckpointError> {
+    fn judge(&self, spec: &TensorSpec, block: [usize; 2]) -> Result<[Option<TensorData<'_>>; 2], CheckpointError> {
         let (name, shape) = (spec.name.as_str(), &spec.shape[..]);
         match (spec.dtype, shape) {
             // Judged with the weight it belongs to, whose stored form decides its shape.
             (DType::UE8M0, _) => Ok([None, None]),
-            (DType::E4M3 | DType::E2M1, &[o, i]) => Ok(match self.weight(name, [o, i])? {
+            (DType::E4M3 | DType::E2M1, &[o, i]) => Ok(match self.weight(name, [o, i], block)? {
                 Weight::Plain(weight) => [Some(weight), None],
                 Weight::Fp8 { codes, scale } | Weight::Fp4 { codes, scale } => [Some(codes), Some(scale)],
             }),

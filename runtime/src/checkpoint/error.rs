@@ -359,7 +359,7 @@ pub enum CheckpointError {
         dtype: safetensors::Dtype,
     },
     /// The element type is not one that this tensor may have.
-    #[error("{}: tensor `{tensor}` is {got}; it must be {allowed}: convert it, or fetch the file again", .dir.display())]
+    #[error("{}: tensor `{tensor}` is {got}; it must be {allowed}: config.json's dtypes and quantization_config do not belong to these files", .dir.display())]
     WrongDType {
         /// The checkpoint's folder.
         dir: PathBuf,
@@ -437,7 +437,7 @@ fn also(tensor: &str, sought: &[String]) -> String {
 
 /// What one scale of a weight stored as `dtype` covers.
 fn coverage(dtype: FileDType) -> &'static str {
-    if dtype == FileDType::F8E4M3 { "a block of 128x128" } else { "32 columns of a row" }
+    if dtype == FileDType::F8E4M3 { "a block of weight_block_size" } else { "32 columns of a row" }
 }
 
 /// As many of the errors as still help; a wrong configuration fails thousands of tensors in the same way.

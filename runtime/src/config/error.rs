@@ -39,7 +39,9 @@ pub enum ConfigRule {
     #[error("`{field}` must be finite and greater than 0, got {given}; correct the value")]
     NotPositive { field: String, given: f64 },
     /// Something that only one value of is implemented has another value.
-    #[error("`{field}` must be {only}, got {given}: nothing else is implemented; use a DeepSeek V4 checkpoint as released")]
+    #[error(
+        "`{field}` must be {only}, got {given}: nothing else is implemented; use a DeepSeek V4 checkpoint as released"
+    )]
     Only { field: String, only: String, given: String },
     /// No layer schedule in either dialect.
     #[error(
@@ -54,7 +56,9 @@ pub enum ConfigRule {
     )]
     TwoSchedules,
     /// A per-layer list does not fit `num_hidden_layers`.
-    #[error("`{field}` must have {want} entries for {layers} layers, got {given}; correct the list or `num_hidden_layers`")]
+    #[error(
+        "`{field}` must have {want} entries for {layers} layers, got {given}; correct the list or `num_hidden_layers`"
+    )]
     ScheduleLength { field: &'static str, want: String, layers: usize, given: usize },
     /// An unknown name in `layer_types` or `mlp_layer_types`.
     #[error("`{field}` must be one of {known}, got {given}; correct the name")]
@@ -63,10 +67,14 @@ pub enum ConfigRule {
     #[error("`num_hash_layers` must be at most the {layers} layers, got {given}; correct one of them")]
     HashLayers { layers: usize, given: u64 },
     /// More than one MTP layer.
-    #[error("`num_nextn_predict_layers` must be 0 or 1, got {given}: the released checkpoints have one MTP layer; correct it")]
+    #[error(
+        "`num_nextn_predict_layers` must be 0 or 1, got {given}: the released checkpoints have one MTP layer; correct it"
+    )]
     MtpLayers { given: u64 },
     /// A DSpark draft stage with compressed attention.
-    #[error("`{field}` belongs to a DSpark draft stage and must be 0, got {given}; correct the list or `num_hidden_layers`")]
+    #[error(
+        "`{field}` belongs to a DSpark draft stage and must be 0, got {given}; correct the list or `num_hidden_layers`"
+    )]
     DraftRatio { field: String, given: String },
     /// RoPE turns pairs of elements.
     #[error("`qk_rope_head_dim` must be even (RoPE turns pairs), got {given}; correct the value")]

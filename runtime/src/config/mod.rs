@@ -1,7 +1,7 @@
 //! The configuration of a DeepSeek V4 model: parsed once, and valid from then on.
 //!
-//! Two dialects of `config.json` are read into one normal form: the [official] one (`compress_ratios`) and the
-//! [transformers] one (`layer_types`), told apart by which of the two schedules is there. Every field is required but
+//! Two dialects of `config.json` are read into one normal form: the official one (`compress_ratios`) and the
+//! transformers one (`layer_types`), told apart by which of the two schedules is there. Every field is required but
 //! these, whose absence has one safe meaning because the runtime implements nothing else or the tensors show it:
 //! `num_key_value_heads` (1), `norm_topk_prob` (true), `topk_method` (noaux_tc), `hidden_act` (silu),
 //! `tie_word_embeddings`, `attention_bias` and `mlp_bias` (false), `num_nextn_predict_layers` (0), `rope_scaling` (no
@@ -200,7 +200,7 @@ impl Config {
     pub fn validate(&self) -> Result<(), ConfigRule> {
         self.validate_sizes()?;
         self.validate_numbers()?;
-        if self.rope_dim % 2 != 0 {
+        if !self.rope_dim.is_multiple_of(2) {
             return Err(ConfigRule::OddRope { given: self.rope_dim });
         }
         for (field, limit) in [("head_dim", self.head_dim), ("index_head_dim", self.index_head_dim)] {
@@ -225,7 +225,7 @@ impl Config {
             for (field, given) in
                 [("hidden_size", self.hidden_size), ("moe_intermediate_size", self.moe_intermediate_size)]
             {
-                if given % 2 != 0 {
+                if !given.is_multiple_of(2) {
                     return Err(ConfigRule::OddPacked { field, given });
                 }
             }
@@ -233,9 +233,7 @@ impl Config {
         if self.eos.is_empty() {
             return Err(ConfigRule::NoEos);
         }
-        for (field, id) in
-            self.eos.iter().map(|id| ("eos_token_id", *id)).chain([("bos_token_id", self.bos)])
-        {
+        for (field, id) in self.eos.iter().map(|id| ("eos_token_id", *id)).chain([("bos_token_id", self.bos)]) {
             if id as usize >= self.vocab_size {
                 return Err(ConfigRule::TokenId { field, vocab: self.vocab_size, given: id.into() });
             }
@@ -333,9 +331,10 @@ fn read(text: &str) -> Result<Config, ConfigRule> {
     for key in ["tie_word_embeddings", "attention_bias", "mlp_bias"] {
         fields.only(key, false)?;
     }
+    let vocab_size = fields.size("vocab_size")?;
     let config = Config {
         hidden_size: fields.size("hidden_size")?,
-        vocab_size: fields.size("vocab_size")?,
+        vocab_size,
         layers: dialect.layers,
         mtp: dialect.mtp,
         heads: fields.size("num_attention_heads")?,
@@ -362,10 +361,12 @@ fn read(text: &str) -> Result<Config, ConfigRule> {
         compress_rope_theta: dialect.compress_rope_theta,
         yarn: dialect.yarn,
         max_position_embeddings: fields.size("max_position_embeddings")?,
-        bos: token("bos_token_id", fields.need("bos_token_id")?)?,
+        bos: token("bos_token_id", vocab_size, fields.need("bos_token_id")?)?,
         eos: match fields.need("eos_token_id")? {
-            Value::Array(ids) => ids.iter().map(|id| token("eos_token_id", id)).collect::<Result<_, _>>()?,
-            id => vec![token("eos_token_id", id)?],
+            Value::Array(ids) => {
+                ids.iter().map(|id| token("eos_token_id", vocab_size, id)).collect::<Result<_, _>>()?
+            }
+            id => vec![token("eos_token_id", vocab_size, id)?],
         },
         dtype: read_dtype(&fields)?,
         quantization: read_quantization(&fields)?,
@@ -374,9 +375,9 @@ fn read(text: &str) -> Result<Config, ConfigRule> {
     Ok(config)
 }
 
-fn token(field: &'static str, value: &Value) -> Result<u32, ConfigRule> {
-    let id = whole(field, value)?;
-    u32::try_from(id).map_err(|_| ConfigRule::TokenId { field, vocab: fields::MAX_SIZE as usize, given: id })
+fn token(field: &'static str, vocab: usize, value: &Value) -> Result<u32, ConfigRule> {
+    let given = whole(field, value)?;
+    u32::try_from(given).ok().filter(|id| (*id as usize) < vocab).ok_or(ConfigRule::TokenId { field, vocab, given })
 }
 
 /// The YaRN object of either dialect; `None` where it says that there is no scaling.

@@ -37,7 +37,7 @@ impl Config {
         }
     }
 
-    /// DeepSeek-V4-Pro as released (61 layers, one MTP layer): 1573 G parameters, 48.9 G of them active.
+    /// DeepSeek-V4-Pro as released (61 layers, one MTP layer): 1573 G parameters, 48.8 G of them active.
     pub fn v4_pro() -> Config {
         Config {
             hidden_size: 7168,

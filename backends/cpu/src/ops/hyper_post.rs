@@ -1,0 +1,5 @@
+use anychip_core::{Result, ops::HyperPost};
+
+pub(crate) fn run(_op: &HyperPost) -> Result<()> {
+    Ok(())
+}
