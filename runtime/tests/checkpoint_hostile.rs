@@ -7,12 +7,14 @@ use std::path::Path;
 
 use anychip_core::DType;
 use anychip_runtime::checkpoint::{Checkpoint, CheckpointError, FileDType, Layout, Shard, Weight};
+use anychip_runtime::config::Config;
 use anychip_runtime::inventory::TensorSpec;
 use proptest::prelude::*;
 use tempfile::TempDir;
 
 const INDEX: &str = "model.safetensors.index.json";
 const SINGLE: &str = "model.safetensors";
+const BLOCK: [usize; 2] = [128, 128];
 
 /// A tensor to write: name, dtype, shape, bytes.
 struct Stored(&'static str, &'static str, Vec<usize>, Vec<u8>);
@@ -131,7 +133,8 @@ fn damaged_shards() {
     assert_error!(refused(&[(SINGLE, &longer)]), CheckpointError::OffsetsGap { start: 14, end: 15, .. });
     let twice =
         shard(&[Stored("norm.weight", "F32", vec![1], ramp(4)), Stored("norm.weight", "F32", vec![1], ramp(4))]);
-    assert_error!(refused(&[(SINGLE, &twice)]), CheckpointError::HeaderDuplicate { tensor, .. } if tensor == "norm.weight");
+    assert_error!(refused(&[(SINGLE, &twice)]), CheckpointError::HeaderDuplicate { tensor, .. }
+        if tensor == "norm.weight");
     let wrong = shard(&[Stored("norm.weight", "F32", vec![3], ramp(8))]);
     assert_error!(refused(&[(SINGLE, &wrong)]), CheckpointError::SizeMismatch { needs: 96, got: 8, .. });
     let part = |a, b| format!("{{\"dtype\":\"U8\",\"shape\":[{}],\"data_offsets\":[{a},{b}]}}", b - a);
@@ -152,7 +155,8 @@ fn hostile_indexes() {
     let twice = index(&[("norm.weight", "a"), ("norm.weight", "a")]);
     assert_error!(with(&twice), CheckpointError::IndexDuplicate { .. });
     assert_error!(with(&index(&[("norm.weight", "b")])), CheckpointError::ShardMissing { shard, .. } if shard == "b");
-    assert_error!(with(&index(&[("embed.weight", "a")])), CheckpointError::NotInShard { tensor, .. } if tensor == "embed.weight");
+    let other = with(&index(&[("embed.weight", "a")]));
+    assert_error!(other, CheckpointError::NotInShard { tensor, .. } if tensor == "embed.weight");
     for outside in ["/etc/passwd", "..", "../x", "a/../../x", "./a", ""] {
         let e = with(&index(&[("norm.weight", outside)]));
         assert_error!(e, CheckpointError::ShardOutside { shard, .. } if shard == outside);
@@ -238,40 +242,45 @@ fn tensors_that_do_not_fit() {
         ]),
     )]);
     let ckpt = Checkpoint::open(dir.path()).unwrap();
-    assert_error!(ckpt.tensor("head.weight").unwrap_err(), CheckpointError::Missing { tensor, .. } if tensor == "head.weight");
+    let missing = ckpt.tensor("head.weight").unwrap_err();
+    assert_error!(missing, CheckpointError::Missing { tensor, .. } if tensor == "head.weight");
     assert_error!(ckpt.tensor("embed.weight").unwrap_err(), CheckpointError::UnsupportedDType { .. });
     assert_error!(ckpt.expect("norm.weight", &[4]).unwrap_err(), CheckpointError::WrongShape { .. });
     assert_error!(ckpt.expect("norm.weight", &[3, 1]).unwrap_err(), CheckpointError::WrongShape { .. });
     assert_error!(ckpt.ids("norm.weight", &[3]).unwrap_err(), CheckpointError::WrongDType { .. });
     assert_error!(ckpt.float("layers.0.attn.wkv.weight", &[2, 3]).unwrap_err(), CheckpointError::WrongDType { .. });
     let table = "layers.0.ffn.gate.tid2eid";
-    assert_error!(ckpt.weight(table, [2, 1]).unwrap_err(), CheckpointError::WrongDType { .. });
+    assert_error!(ckpt.weight(table, [2, 1], BLOCK).unwrap_err(), CheckpointError::WrongDType { .. });
     assert_eq!(ckpt.ids(table, &[2, 1]).unwrap().to_i64(), Some(vec![1, 1 << 40]));
     assert_error!(ckpt.ids_i32(table, &[2, 1]).unwrap_err(), CheckpointError::IdRange { index: 1, .. });
-    assert!(matches!(ckpt.weight("layers.0.attn.wq_a.weight", [130, 2]), Ok(Weight::Fp8 { .. })));
-    assert_error!(ckpt.weight("layers.0.attn.wkv.weight", [2, 3]).unwrap_err(), CheckpointError::MissingScale { .. });
+    assert!(matches!(ckpt.weight("layers.0.attn.wq_a.weight", [130, 2], BLOCK), Ok(Weight::Fp8 { .. })));
     assert_error!(
-        ckpt.weight("layers.0.attn.wo_a.weight", [2, 3]).unwrap_err(),
+        ckpt.weight("layers.0.attn.wkv.weight", [2, 3], BLOCK).unwrap_err(),
+        CheckpointError::MissingScale { .. }
+    );
+    assert_error!(
+        ckpt.weight("layers.0.attn.wo_a.weight", [2, 3], BLOCK).unwrap_err(),
         CheckpointError::WrongScaleShape { .. }
     );
-    assert!(matches!(ckpt.weight("layers.0.ffn.experts.0.w1.weight", [2, 64]), Ok(Weight::Fp4 { .. })));
+    assert!(matches!(ckpt.weight("layers.0.ffn.experts.0.w1.weight", [2, 64], BLOCK), Ok(Weight::Fp4 { .. })));
     assert_error!(
-        ckpt.weight("layers.0.ffn.experts.0.w1.weight", [2, 32]).unwrap_err(),
+        ckpt.weight("layers.0.ffn.experts.0.w1.weight", [2, 32], BLOCK).unwrap_err(),
         CheckpointError::WrongShape { .. }
     );
 
     let spec = |name: &str, dtype, shape: &[u64]| TensorSpec { name: name.into(), dtype, shape: shape.to_vec() };
+    let config = Config::tiny();
     let fits = [
         spec("layers.0.attn.wq_a.weight", DType::E4M3, &[130, 2]),
         spec("layers.0.attn.wq_a.scale", DType::UE8M0, &[2, 1]),
         spec("norm.weight", DType::BF16, &[3]),
     ];
-    let checked = ckpt.check(&fits).unwrap();
+    let checked = ckpt.check(&config, fits).unwrap();
     assert_eq!((checked.tensors, checked.bytes, checked.extra.len()), (3, 268, 7));
     let one = [spec("norm.weight", DType::F32, &[2])];
-    assert_error!(ckpt.check(&one).unwrap_err(), CheckpointError::WrongShape { .. });
-    let many: Vec<_> = (0..9).map(|n| spec(&format!("layers.{n}.attn_norm.weight"), DType::BF16, &[3])).collect();
-    let e = ckpt.check(&many).unwrap_err();
+    assert_error!(ckpt.check(&config, one).unwrap_err(), CheckpointError::WrongShape { .. });
+    let many = (0..9).map(|n| spec(&format!("layers.{n}.attn_norm.weight"), DType::BF16, &[3]));
+    let e = ckpt.check(&config, many).unwrap_err();
     assert!(e.to_string().contains("9 tensors") && e.to_string().contains("3 more"), "{e}");
 }
 
@@ -309,7 +318,7 @@ fn exercise(dir: &Path) {
                 let elements: usize = t.shape.iter().product();
                 assert_eq!(t.bytes.len(), elements * t.dtype.bytes());
             }
-            let _ = ckpt.weight(name, [2, 3]);
+            let _ = ckpt.weight(name, [2, 3], BLOCK);
         }
         for k in 0..3 {
             let _ = ckpt.tensor(&format!("layers.0.ffn.experts.{k}.w1.weight"));
@@ -359,7 +368,10 @@ proptest! {
     }
 
     #[test]
-    fn arbitrary_numbers_in_a_header_never_panic(shape in prop::collection::vec(any::<u64>(), 0..4), a in any::<u64>(), b in any::<u64>()) {
+    fn arbitrary_numbers_in_a_header_never_panic(
+        shape in prop::collection::vec(any::<u64>(), 0..4),
+        (a, b) in any::<(u64, u64)>(),
+    ) {
         let header = format!("{{\"norm.weight\":{{\"dtype\":\"F4\",\"shape\":{shape:?},\"data_offsets\":[{a},{b}]}}}}");
         exercise(folder(&[(SINGLE, &raw(&header, &ramp(32)))]).path());
     }

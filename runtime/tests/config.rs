@@ -169,7 +169,6 @@ fn every_rule_has_its_message() {
         ("num_experts_per_tok", json!(9), "`num_experts_per_tok` must be at most `n_routed_experts` = 8, got 9"),
         ("n_shared_experts", json!(2), "`n_shared_experts` must be 1, got 2"),
         ("num_key_value_heads", json!(2), "`num_key_value_heads` must be 1, got 2"),
-        ("index_head_dim", json!(24), "`index_head_dim` must be a power of two"),
         ("scoring_func", json!("sigmoid"), "`scoring_func` must be \"sqrtsoftplus\", got \"sigmoid\""),
         ("topk_method", json!("greedy"), "`topk_method` must be \"noaux_tc\", got \"greedy\""),
         ("hidden_act", json!("gelu"), "`hidden_act` must be \"silu\""),

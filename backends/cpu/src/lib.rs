@@ -5,10 +5,13 @@
 //! a row's bits depend neither on the rest of the batch nor on how many threads there are.
 #![forbid(unsafe_code)]
 
+mod attention;
 mod gemm;
 mod load;
 mod ops;
 mod pages;
+#[cfg(test)]
+mod testing;
 
 use anychip_core::host::{HostDevice, Kernels};
 use anychip_core::ops::OpKind;
@@ -27,40 +30,126 @@ pub fn open_with_limit(bytes: u64) -> Box<dyn Device> {
     Box::new(HostDevice::open("cpu", &description(), bytes, CpuKernels))
 }
 
-impl Kernels for CpuKernels {
-    fn supports(&self, op: &Op) -> Support {
-        kernel(op).map_or_else(unknown, |_| Support::Native)
-    }
+/// One arm per operation, from which both answers come: whether there is a kernel, and running it.
+macro_rules! kernels {
+    ($($Kind:ident => $module:ident),* $(,)?) => {
+        /// The operations that there are kernels for.
+        #[cfg(test)]
+        const KERNELS: &[&str] = &[$(<anychip_core::ops::$Kind as anychip_core::Operation>::NAME),*];
 
-    fn numerics(&self, op: &Op) -> Numerics {
-        let _ = op;
-        Numerics::f32()
-    }
+        impl Kernels for CpuKernels {
+            fn supports(&self, op: &Op) -> Support {
+                match op.kind() {
+                    $(OpKind::$Kind(_) => Support::Native,)*
+                    _ => unknown(op.name()),
+                }
+            }
 
-    fn run(&self, op: &Op) -> Result<()> {
-        match op.kind() {
-            OpKind::SparseAttention(op) => ops::sparse_attention::run(op),
-            OpKind::DenseAttention(op) => ops::dense_attention::run(op),
-            OpKind::KvCompress(op) => ops::kv_compress::run(op),
-            OpKind::IndexScores(op) => ops::index_scores::run(op),
-            OpKind::TopK(op) => ops::top_k::run(op),
-            OpKind::KvStore(op) => ops::kv_store::run(op),
-            OpKind::Route(op) => ops::route::run(op),
-            OpKind::ExpertGemm(op) => ops::expert_gemm::run(op),
-            OpKind::ExpertFfn(op) => ops::expert_ffn::run(op),
-            OpKind::Linear(op) => ops::linear::run(op),
-            OpKind::Embed(op) => ops::embed::run(op),
-            OpKind::RmsNorm(op) => ops::rms_norm::run(op),
-            OpKind::Rope(op) => ops::rope::run(op),
-            OpKind::Swiglu(op) => ops::swiglu::run(op),
-            OpKind::Quantize(op) => ops::quantize::run(op),
-            OpKind::Dequantize(op) => ops::dequantize::run(op),
-            OpKind::Hadamard(op) => ops::hadamard::run(op),
-            OpKind::HyperPre(op) => ops::hyper_pre::run(op),
-            OpKind::HyperPost(op) => ops::hyper_post::run(op),
-            OpKind::HyperHead(op) => ops::hyper_head::run(op),
-            OpKind::NewtonSchulz(op) => ops::newton_schulz::run(op),
-            _ => Ok(()),
+            fn numerics(&self, op: &Op) -> Numerics {
+                numerics(op)
+            }
+
+            fn run(&self, op: &Op) -> Result<()> {
+                match op.kind() {
+                    $(OpKind::$Kind(op) => ops::$module::run(op),)*
+                    _ => unknown(op.name()).require("cpu", op.name()),
+                }
+            }
         }
+    };
+}
+
+kernels! {
+    SparseAttention => sparse_attention,
+    DenseAttention => dense_attention,
+    KvCompress => kv_compress,
+    IndexScores => index_scores,
+    TopK => top_k,
+    KvStore => kv_store,
+    Route => route,
+    ExpertGemm => expert_gemm,
+    ExpertFfn => expert_ffn,
+    Linear => linear,
+    Embed => embed,
+    RmsNorm => rms_norm,
+    Rope => rope,
+    Swiglu => swiglu,
+    Quantize => quantize,
+    Dequantize => dequantize,
+    Hadamard => hadamard,
+    HyperPre => hyper_pre,
+    HyperPost => hyper_post,
+    HyperHead => hyper_head,
+    NewtonSchulz => newton_schulz,
+}
+
+// The contract may grow before this device does.
+fn unknown(op: &'static str) -> Support {
+    Support::unsupported("operation", "one the device has a kernel for", op)
+}
+
+/// f32 sums, one rounding per product. Functions are the system's in f32, within 1 ulp, or in f64 and rounded once.
+fn numerics(op: &Op) -> Numerics {
+    let function_ulps = match op.kind() {
+        OpKind::Route(_) | OpKind::ExpertFfn(_) | OpKind::Swiglu(_) | OpKind::RmsNorm(_) => 0.5,
+        _ => 1.0,
+    };
+    Numerics { function_ulps, ..Numerics::f32() }
+}
+
+/// `MemTotal` of the machine in bytes, where the system says so.
+fn machine_memory() -> Option<u64> {
+    let meminfo = std::fs::read_to_string("/proc/meminfo").ok()?;
+    let total = meminfo.lines().find_map(|line| line.strip_prefix("MemTotal:"))?;
+    let kibibytes: u64 = total.trim().strip_suffix("kB")?.trim().parse().ok()?;
+    kibibytes.checked_mul(1024)
+}
+
+/// Model and threads: `AMD EPYC 9654, 96 threads`.
+fn description() -> String {
+    let cpuinfo = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+    let model = cpuinfo.lines().find_map(|line| line.strip_prefix("model name")?.split_once(':'));
+    let model = model.map_or(std::env::consts::ARCH, |(_, name)| name.trim());
+    format!("{model}, {} threads", rayon::current_num_threads())
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+    use super::*;
+    use anychip_core::ops::{Hadamard, Operation, RmsNorm, Rounding};
+    use anychip_core::{DType, Error};
+
+    #[test]
+    fn there_is_a_kernel_for_every_operation() {
+        assert_eq!(KERNELS, anychip_core::ops::NAMES);
+    }
+
+    #[test]
+    fn the_device_says_what_it_is() {
+        let info = open().info();
+        assert_eq!(info.name, "cpu");
+        assert!(info.description.ends_with(" threads"), "{}", info.description);
+        assert!(info.memory_bytes.unwrap() > 1 << 20 && !info.asynchronous);
+    }
+
+    #[test]
+    fn memory_ends_at_the_limit_and_comes_back() {
+        let device = open_with_limit(1000);
+        let most = device.allocate(1000).unwrap();
+        assert!(matches!(device.allocate(1), Err(Error::OutOfMemory { requested: 1, available: 0, .. })));
+        drop(most);
+        assert!(device.allocate(1000).is_ok());
+    }
+
+    #[test]
+    fn each_operation_declares_its_numerics() {
+        let device = open_with_limit(1 << 20);
+        let [x, out] = [(); 2].map(|()| device.tensor(DType::F32, &[2, 8]).unwrap());
+        let transform = Hadamard { x: x.clone(), out: out.clone() }.build().unwrap();
+        let norm = RmsNorm { x, weight: None, eps: 1e-6, rounding: Rounding::None, out }.build().unwrap();
+        assert!(device.supports(&norm).is_native());
+        assert_eq!(device.numerics(&norm).function_ulps, 0.5);
+        assert_eq!(device.numerics(&transform), Numerics { function_ulps: 1.0, ..Numerics::f32() });
     }
 }

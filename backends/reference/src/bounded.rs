@@ -68,17 +68,24 @@ impl Bounded {
     }
 
     fn rounded(value: f64, error: f64, units: Units) -> Bounded {
-        Bounded::new(value, error + units.accumulator * value.abs(), units)
+        // An infinity is exact: it marks what is masked and is no number that was rounded.
+        let rounding = if value.is_infinite() { 0.0 } else { units.accumulator * normal(value) };
+        Bounded::new(value, error + rounding, units)
     }
 
     /// `value = f(self)` for an elementary `f` whose result moved by `moved` over the interval.
     fn function(self, value: f64, moved: f64) -> Bounded {
-        Bounded::new(value, moved + self.units.function * value.abs(), self.units)
+        Bounded::new(value, moved + self.units.function * normal(value), self.units)
     }
 
     fn ends(self) -> [f64; 2] {
         [self.value - self.error, self.value + self.error]
     }
+}
+
+/// The magnitude that a rounding error is relative to: below f32's normal numbers the last place no longer shrinks.
+fn normal(value: f64) -> f64 {
+    if value == 0.0 { 0.0 } else { value.abs().max(f32::MIN_POSITIVE as f64) }
 }
 
 impl From<f64> for Bounded {
@@ -121,7 +128,7 @@ impl Div for Bounded {
         } else {
             f64::INFINITY
         };
-        Bounded::new(value, moved + units.function.max(units.accumulator) * value.abs(), units)
+        Bounded::new(value, moved + units.function.max(units.accumulator) * normal(value), units)
     }
 }
 
@@ -158,8 +165,10 @@ impl Real for Bounded {
             magnitude += (a.value * b.value).abs();
             carried += a.value.abs() * b.error + b.value.abs() * a.error + a.error * b.error;
             units = units.join(a.units).join(b.units);
+            // Each product may be flushed on its own.
+            carried += if (a.value * b.value).abs() < units.flushed { (a.value * b.value).abs() } else { 0.0 };
         }
-        Bounded::new(value, carried + units.of_sum(a.len().min(b.len())) * magnitude, units)
+        Bounded::new(value, carried + units.of_sum(a.len().min(b.len())) * normal(magnitude), units)
     }
 
     fn sum(a: &[Bounded]) -> Bounded {
@@ -167,7 +176,7 @@ impl Real for Bounded {
         let magnitude: f64 = a.iter().map(|a| a.value.abs()).sum();
         let carried: f64 = a.iter().map(|a| a.error).sum();
         let units = a.iter().fold(Units::default(), |all, a| all.join(a.units));
-        Bounded::new(value, carried + units.of_sum(a.len()) * magnitude, units)
+        Bounded::new(value, carried + units.of_sum(a.len()) * normal(magnitude), units)
     }
 
     fn exp(self) -> Bounded {
@@ -191,13 +200,16 @@ impl Real for Bounded {
 
     fn sqrt(self) -> Bounded {
         let value = self.value.sqrt();
-        self.function(value, value - (self.value - self.error).max(0.0).sqrt())
+        let [low, high] = self.ends();
+        // Steepest at the low end, unless that lies below zero.
+        self.function(value, (value - low.max(0.0).sqrt()).max(high.sqrt() - value))
     }
 
     fn sigmoid(self) -> Bounded {
         let value = Real::sigmoid(self.value);
-        // An exponential, an addition and a division; the derivative is value (1 - value).
-        let rounding = 2.0 * self.units.function * value;
+        // An exponential, an addition and a division; the derivative is value (1 - value). Where e^-x leaves f32's range a
+        // device gives 0.
+        let rounding = 2.0 * self.units.function * value + (f32::MAX as f64).recip();
         self.function(value, value * (1.0 - value) * self.error.exp_m1() + rounding)
     }
 
@@ -264,7 +276,7 @@ mod tests {
         let mut state = 1u64;
         let mut random = || {
             state = state.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
-            ((state >> 40) as f32 / (1 << 23) as f32 - 1.0) * 3.0
+            (state >> 40) as f32 / (1 << 23) as f32 - 1.0
         };
         for _ in 0..200 {
             let (a, b): (Vec<f32>, Vec<f32>) = (0..300).map(|_| (random(), random())).unzip();
@@ -288,10 +300,47 @@ mod tests {
     }
 
     #[test]
+    fn a_masked_score_weighs_exactly_nothing() {
+        let (terms, sum) = Bounded::softmax(&[operand(-3.0).within(1e-6), operand(f64::NEG_INFINITY)]);
+        assert_eq!((terms[1].value(), terms[1].error()), (0.0, 0.0));
+        assert!(sum.value() == 1.0 && sum.error() < 2e-6, "{sum:?}");
+    }
+
+    #[test]
     fn a_scale_that_may_flip_counts() {
-        let block = [operand(448.0).within(1e-3), operand(1.0625 * 16.0)];
-        let rounded = Bounded::quantized(&block, Grid::E4M3);
-        assert_eq!(rounded[1].value(), 16.0 * 1.0);
-        assert!(rounded[1].error() > 0.0, "under twice the scale 17 rounds elsewhere or not: {rounded:?}");
+        let least = 1.0 / 512.0; // the smallest code under a scale of 1, halfway to nothing under 2
+        let rounded = Bounded::quantized(&[operand(448.0).within(1e-3), operand(least)], Grid::E4M3);
+        assert_eq!((rounded[1].value(), rounded[1].error()), (least, least));
+        let certain = Bounded::quantized(&[operand(447.0).within(1e-3), operand(least)], Grid::E4M3);
+        assert_eq!((certain[1].value(), certain[1].error()), (least, 0.0));
+    }
+
+    #[test]
+    fn a_root_of_what_may_be_zero_counts_both_ends() {
+        let root = Real::sqrt(operand(1e-8).within(1e-6));
+        assert!(root.error() >= 1.01e-6f64.sqrt() - 1e-4, "{root:?}");
+    }
+
+    #[test]
+    fn where_f32_ends_errors_no_longer_shrink_with_the_value() {
+        for x in [-80.0f32, -88.0, -95.0, -103.0, -120.0] {
+            for (got, want) in [
+                (x.exp(), Real::exp(operand(x as f64))),
+                (1.0 / (1.0 + (-x).exp()), Real::sigmoid(operand(x as f64))),
+                (x.exp() * 0.3, Real::exp(operand(x as f64)) * operand(0.3f32 as f64)),
+            ] {
+                let off = (got as f64 - want.value()).abs();
+                assert!(off <= want.error(), "{x}: {got:e} is off by {off:e}, bound {:e}", want.error());
+                assert!(want.error() <= 1e-6 * want.value() + 3e-39);
+            }
+        }
+    }
+
+    #[test]
+    fn products_may_be_flushed_one_by_one() {
+        let flushing = Units { flushed: f32::MIN_POSITIVE as f64, ..Units::of(&Numerics::f32()) };
+        let tiny = [Bounded::read(1e-19, flushing); 500];
+        let sum = Bounded::dot(&tiny, &tiny);
+        assert!(sum.value() > flushing.flushed && sum.error() >= sum.value(), "all of it may vanish: {sum:?}");
     }
 }

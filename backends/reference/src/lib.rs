@@ -12,6 +12,8 @@ mod bounded;
 mod operands;
 mod ops;
 mod real;
+#[cfg(test)]
+mod testing;
 
 pub use bounded::{Bounded, Units};
 pub use operands::{Output, Values};

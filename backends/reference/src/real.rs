@@ -38,6 +38,17 @@ pub trait Real:
     /// `sum_i a_i`.
     fn sum(a: &[Self]) -> Self;
 
+    /// The terms `e^(z_j - m)` of a softmax and their sum, with `m` the largest `z`.
+    ///
+    /// `m` shifts terms and sum alike, so that what a device's `m` is off by cancels in their quotient: it is taken as
+    /// exact. A largest `z` of -inf gives NaN, as the formula does.
+    fn softmax(z: &[Self]) -> (Vec<Self>, Self) {
+        let largest = z.iter().fold(f64::NEG_INFINITY, |m, z| Real::max(m, z.value()));
+        let terms: Vec<Self> = z.iter().map(|&z| (z - Self::from(largest)).exp()).collect();
+        let sum = Self::sum(&terms);
+        (terms, sum)
+    }
+
     /// `e^x`.
     fn exp(self) -> Self;
 

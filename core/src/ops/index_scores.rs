@@ -4,11 +4,12 @@ use crate::{Cost, DType, Invalid, Matrix, Paged, Result, Tensor};
 /// The lightning indexer's score of each compressed entry.
 ///
 /// ```text
-/// out[t,e] = sum_h weights[t,h] * max(0, q[t,h] . k_e)      e < visible[t]
-/// out[t,e] = -inf                                           otherwise, and where the pool has no entry e
+/// out[t,e] = sum_h (scale * weights[t,h]) * max(0, q[t,h] . k_e)      e < visible[t]
+/// out[t,e] = -inf                                                     otherwise, and where the pool has no entry e
 /// ```
 ///
-/// With [`Rounding::Bf16`] each step is rounded to bf16: the product, its weighting, and the sum over heads (itself f32).
+/// With [`Rounding::Bf16`] each step is rounded to bf16: the scaled weight, the product, its weighting, and the sum over
+/// heads (itself f32).
 ///
 /// | operand | type | shape |
 /// | --- | --- | --- |
@@ -25,6 +26,8 @@ pub struct IndexScores {
     pub q: Matrix,
     /// Weight of each head, which may be negative.
     pub weights: Tensor,
+    /// Factor of the weights, `(D * heads)^-1/2` in V4.
+    pub scale: f32,
     /// Keys.
     pub keys: Paged,
     /// Entries that each row may see.
@@ -50,6 +53,7 @@ impl Operation for IndexScores {
             "one row",
             self.q.format(),
         )?;
+        check.require(self.scale.is_finite(), "scale", "finite", self.scale)?;
         self.keys.check(Self::NAME, rows)?;
         check.is("visible", &self.visible, DType::I32, &[rows], "[T]")?;
         check.is("out", &self.out, DType::F32, &[rows, self.out.size(1)], "[T, N]")

@@ -203,7 +203,7 @@ impl Checkpoint {
     }
 }
 
-/// Whether a stored shape is the wanted one. A scalar and a single element are the same: tools differ on `[]` and `[1]`.
+/// Whether a stored shape is the wanted one. `[]` serves as `[1]`: tools differ on how they write a single number.
 fn same(got: &[usize], wanted: &[u64]) -> bool {
     let equal = got.len() == wanted.len() && got.iter().zip(wanted).all(|(&g, &w)| g as u64 == w);
     equal || (got.is_empty() && wanted == [1])

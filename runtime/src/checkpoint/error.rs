@@ -48,7 +48,6 @@ pub enum CheckpointError {
         /// The shard.
         file: PathBuf,
     },
-
     /// The index is larger than any index can be.
     #[error("{}: an index of {got} bytes; at most {limit} are read; this is not a safetensors index", .file.display())]
     IndexTooLarge {
@@ -124,9 +123,8 @@ pub enum CheckpointError {
         /// The tensor.
         tensor: String,
     },
-
     /// A shard is too short for the length field.
-    #[error("{}: {got} bytes; a safetensors file begins with an 8-byte header length; download it again", .file.display())]
+    #[error("{}: {got} bytes; a safetensors file begins with 8 bytes of length; download it again", .file.display())]
     HeaderTooSmall {
         /// The shard.
         file: PathBuf,
@@ -176,7 +174,7 @@ pub enum CheckpointError {
         tensor: String,
     },
     /// A tensor's bytes end before they begin.
-    #[error("{}: tensor `{tensor}`: data_offsets [{start}, {end}] run backwards; download the shard again", .file.display())]
+    #[error("{}: tensor `{tensor}`: data_offsets [{start}, {end}] run backwards; download it again", .file.display())]
     OffsetsReversed {
         /// The shard.
         file: PathBuf,
@@ -261,7 +259,6 @@ pub enum CheckpointError {
         /// Bytes that the offsets give.
         got: u64,
     },
-
     /// No name is one of a DeepSeek V4 checkpoint.
     #[error(
         "{}: none of the {tensors} tensor names is of a DeepSeek V4 checkpoint (`layers.N.` as published, or \
@@ -286,7 +283,6 @@ pub enum CheckpointError {
         /// A name of the transformers layout.
         transformers: String,
     },
-
     /// A tensor that was asked for is not in the checkpoint.
     #[error(
         "{}: tensor `{tensor}` is missing{}; the download is incomplete, or config.json describes another model",
@@ -359,7 +355,10 @@ pub enum CheckpointError {
         dtype: safetensors::Dtype,
     },
     /// The element type is not one that this tensor may have.
-    #[error("{}: tensor `{tensor}` is {got}; it must be {allowed}: config.json's dtypes and quantization_config do not belong to these files", .dir.display())]
+    #[error(
+        "{}: tensor `{tensor}` is {got}; it must be {allowed}: \
+         config.json's dtypes and quantization_config do not belong to these files", .dir.display()
+    )]
     WrongDType {
         /// The checkpoint's folder.
         dir: PathBuf,
@@ -405,7 +404,7 @@ pub enum CheckpointError {
         got: Vec<usize>,
     },
     /// A stored id does not fit the type it is read into.
-    #[error("{}: tensor `{tensor}`: element {index} is {got}, which no 32-bit id can be; the table is damaged", .dir.display())]
+    #[error("{}: tensor `{tensor}`: element {index} is {got}, no 32-bit id; the table is damaged", .dir.display())]
     IdRange {
         /// The checkpoint's folder.
         dir: PathBuf,

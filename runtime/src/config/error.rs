@@ -103,9 +103,6 @@ pub enum ConfigRule {
     /// A token cannot visit more experts than there are.
     #[error("`num_experts_per_tok` must be at most `n_routed_experts` = {experts}, got {given}; correct one of them")]
     ExpertsPerToken { experts: usize, given: usize },
-    /// The Hadamard rotation of the indexer exists for powers of two.
-    #[error("`index_head_dim` must be a power of two (Hadamard rotation), got {given}; correct the value")]
-    HadamardWidth { given: usize },
     /// FP4 weights are packed two to a byte.
     #[error("`{field}` must be even with FP4 experts (two codes to a byte), got {given}; correct it or `expert_dtype`")]
     OddPacked { field: &'static str, given: usize },

@@ -118,7 +118,7 @@ pub struct Config {
     pub o_lora_rank: usize,
     /// Indexer heads.
     pub index_n_heads: usize,
-    /// Width of an indexer head; a power of two.
+    /// Width of an indexer head. Where it is no power of two, the served indexer is not rotated (no Hadamard).
     pub index_head_dim: usize,
     /// Entries that the indexer selects per token.
     pub index_topk: usize,
@@ -213,9 +213,6 @@ impl Config {
         }
         if self.experts_per_token > self.experts {
             return Err(ConfigRule::ExpertsPerToken { experts: self.experts, given: self.experts_per_token });
-        }
-        if !self.index_head_dim.is_power_of_two() {
-            return Err(ConfigRule::HadamardWidth { given: self.index_head_dim });
         }
         if self.n_shared_experts != 1 {
             let given = self.n_shared_experts.to_string();

@@ -5,6 +5,7 @@
 //! change which key or expert wins.
 
 use anychip_core::DType;
+use anychip_core::formats::{e2m1, e4m3};
 use half::{bf16, f16};
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -19,8 +20,9 @@ const SPREAD: f64 = 1.25;
 
 /// Largest standard deviation of e4m3 codes: their largest draw, 2.9 sigma, then stays below 448.
 const FP8_SIGMA: f64 = 128.0;
-/// Largest standard deviation of e2m1 codes: 1.6 % of the draws then saturate at 6.
-const FP4_SIGMA: f64 = 2.5;
+/// Largest standard deviation of e2m1 codes. At half of it the largest draw still rounds to 6, so every code occurs; at
+/// all of it 9 % of the draws saturate, which narrows the weights by 7 %.
+const FP4_SIGMA: f64 = 3.5;
 
 /// The law of one tensor.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -121,8 +123,8 @@ impl Drawer {
 
         let width = (spec.dtype.bits() as usize / 8).max(1);
         let codes = match law {
-            Law::Fp8 { sigma } => table(|z| e4m3(z * sigma)),
-            Law::Fp4 { sigma } => table(|z| e2m1(z * sigma)),
+            Law::Fp8 { sigma } => table(|z| e4m3::encode(z * sigma)),
+            Law::Fp4 { sigma } => table(|z| e2m1::encode(z * sigma)),
             _ => [0; 256],
         };
         let mut ids: Vec<u32> = (0..self.experts as u32).collect();
@@ -134,28 +136,32 @@ impl Drawer {
             let size = (total - done).min((CHUNK / unit).max(1) as u64 * unit as u64) as usize;
             self.out.resize(size, 0);
             let out = &mut self.out[..];
-            let mut random = |bytes: usize| {
-                self.random.resize(bytes, 0);
-                rng.fill_bytes(&mut self.random);
-                &self.random[..]
+            let needed = match law {
+                Law::Normal { .. } => size / width * 2,
+                Law::Fp8 { .. } | Law::Scales { .. } => size,
+                Law::Fp4 { .. } => 2 * size,
+                Law::Experts { .. } => 0,
             };
+            self.random.resize(needed, 0);
+            rng.fill_bytes(&mut self.random);
+            let random = &self.random[..];
             match law {
                 Law::Normal { mean, sigma } => {
-                    let draws = random(size / width * 2).as_chunks::<2>().0.iter();
+                    let draws = random.as_chunks::<2>().0.iter();
                     let values = draws.map(|&d| mean + sigma * self.normal[usize::from(u16::from_le_bytes(d))]);
                     store(spec.dtype, out, values);
                 }
                 Law::Fp8 { .. } => {
-                    out.iter_mut().zip(random(size)).for_each(|(o, &r)| *o = codes[usize::from(r)]);
+                    out.iter_mut().zip(random).for_each(|(o, &r)| *o = codes[usize::from(r)]);
                 }
                 Law::Fp4 { .. } => {
-                    let pairs = random(2 * size).as_chunks::<2>().0;
-                    let packed = |[low, high]: [u8; 2]| codes[usize::from(low)] | codes[usize::from(high)] << 4;
+                    let pairs = random.as_chunks::<2>().0;
+                    let packed = |[low, high]: [u8; 2]| e2m1::pack(codes[usize::from(low)], codes[usize::from(high)]);
                     out.iter_mut().zip(pairs).for_each(|(o, &pair)| *o = packed(pair));
                 }
                 Law::Scales { exponent } => {
                     let near = [exponent - 1, exponent, exponent, exponent + 1];
-                    out.iter_mut().zip(random(size)).for_each(|(o, &r)| *o = near[usize::from(r % 4)]);
+                    out.iter_mut().zip(random).for_each(|(o, &r)| *o = near[usize::from(r % 4)]);
                     if done == 0 {
                         // However few the blocks, if there are two their scales differ: a scale that is read from the
                         // wrong block then shows.
@@ -201,33 +207,13 @@ fn table(code: impl Fn(f32) -> u8) -> [u8; 256] {
     std::array::from_fn(|n| code(quantile((n as f64 + 0.5) / 256.0) as f32))
 }
 
-/// The e4m3 code nearest to `x`, saturating, never NaN (0x7F and 0xFF).
-fn e4m3(x: f32) -> u8 {
-    let value = |code: u8| {
-        let (exponent, mantissa) = (i32::from(code >> 3), f32::from(code & 7));
-        if exponent == 0 { mantissa * 2f32.powi(-9) } else { (8.0 + mantissa) * 2f32.powi(exponent - 10) }
-    };
-    nearest(x, 0..=0x7E, value) | if x < 0.0 { 0x80 } else { 0 }
-}
-
-/// The e2m1 code nearest to `x`, saturating.
-fn e2m1(x: f32) -> u8 {
-    let value = |code: u8| [0.0, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0][usize::from(code & 7)];
-    nearest(x, 0..=7, value) | if x < 0.0 { 8 } else { 0 }
-}
-
-fn nearest(x: f32, codes: impl Iterator<Item = u8>, value: impl Fn(u8) -> f32) -> u8 {
-    let away = |code: &u8| (value(*code) - x.abs()).abs();
-    codes.min_by(|a, b| away(a).total_cmp(&away(b))).unwrap_or(0)
-}
-
-/// The standard normal's quantile at `p` in (0, 1), within 1.2e-9 of the true one: P. J. Acklam's rational approximation.
+/// The standard normal's quantile at `p` in (0, 1) by P. J. Acklam's rational approximation (relative error 1.2e-9).
 fn quantile(p: f64) -> f64 {
     const A: [f64; 6] = [
         -3.969683028665376e+01,
         2.209460984245205e+02,
         -2.759285104469687e+02,
-        1.383577518672690e+02,
+        1.38357751867269e+02,
         -3.066479806614716e+01,
         2.506628277459239e+00,
     ];
@@ -304,13 +290,6 @@ mod tests {
     }
 
     #[test]
-    fn codes_are_nearest_and_never_nan() {
-        assert_eq!([e4m3(0.0), e4m3(1.0), e4m3(-1.0), e4m3(448.0), e4m3(1e9)], [0, 0x38, 0xB8, 0x7E, 0x7E]);
-        assert_eq!([e4m3(2f32.powi(-9)), e4m3(17.0), e4m3(0.3)], [1, 0x58, 0x2A]);
-        assert_eq!([e2m1(0.2), e2m1(0.5), e2m1(-3.4), e2m1(100.0)], [0, 1, 0xD, 7]);
-    }
-
-    #[test]
     fn floats_have_the_moments_of_their_law() {
         let cases = [
             ("layers.0.attn_norm.weight", DType::BF16, vec![40_000], 1.0, 0.2),
@@ -337,10 +316,6 @@ mod tests {
 
     #[test]
     fn quantised_weights_have_the_spread_of_their_fan_in() {
-        let e4m3_value = |code: u8| {
-            let (sign, e, m) = (if code > 0x7F { -1.0 } else { 1.0 }, i32::from(code >> 3 & 15), f64::from(code & 7));
-            sign * if e == 0 { m * 2f64.powi(-9) } else { (8.0 + m) * 2f64.powi(e - 10) }
-        };
         for columns in [128u64, 384, 1024] {
             let weight = spec("layers.0.attn.wq_a.weight", DType::E4M3, &[2048, columns]);
             let scale = spec("layers.0.attn.wq_a.scale", DType::UE8M0, &[16, columns / 128]);
@@ -349,24 +324,22 @@ mod tests {
             let (rows, per_row) = (columns as usize, columns as usize / 128);
             let value = |(n, &c): (usize, &u8)| {
                 let block = n / rows / 128 * per_row + n % rows / 128;
-                e4m3_value(c) * 2f64.powi(i32::from(scales[block]) - 127)
+                f64::from(e4m3::decode(c)) * 2f64.powi(i32::from(scales[block]) - 127)
             };
             let (mean, sigma) = moments(codes.iter().enumerate().map(value));
             let target = 1.0 / (columns as f64).sqrt();
             // Few blocks decide the overall spread, so it is only near its expectation.
             assert!(mean.abs() < 0.05 * target && (0.6..1.5).contains(&(sigma / target)), "{columns}: {mean} {sigma}");
         }
-        let values = [0.0, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0];
         let weight = spec("layers.0.ffn.experts.0.w1.weight", DType::E2M1, &[512, 256]);
         let scale = spec("layers.0.ffn.experts.0.w1.scale", DType::UE8M0, &[512, 8]);
         let (codes, scales) = (drawn(3, &weight, None), drawn(3, &scale, Some(&weight)));
         let value = |n: usize| {
             let code = codes[n / 2] >> (4 * (n % 2)) & 15;
-            let sign = if code > 7 { -1.0 } else { 1.0 };
-            sign * values[usize::from(code & 7)] * 2f64.powi(i32::from(scales[n / 32]) - 127)
+            f64::from(e2m1::decode(code)) * 2f64.powi(i32::from(scales[n / 32]) - 127)
         };
         let (mean, sigma) = moments((0..512 * 256).map(value));
-        assert!(mean.abs() < 1e-3 && (sigma * 16.0 - 1.0).abs() < 0.08, "{mean} {sigma}");
+        assert!(mean.abs() < 1e-3 && (sigma * 16.0 - 1.0).abs() < 0.1, "{mean} {sigma}");
         assert!((0..16).all(|code| codes.iter().any(|byte| byte & 15 == code)), "every code occurs");
     }
 

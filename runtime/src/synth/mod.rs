@@ -4,8 +4,9 @@
 //! forward pass through them stays finite and lively. There is no tokenizer: random weights have no language.
 
 mod law;
+mod official;
+mod staging;
 
-use std::fs::{self, File};
 use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -13,9 +14,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use safetensors::tensor::TensorInfo;
 use serde_json::{Map, Value, json};
 
-use crate::config::{Config, ConfigRule, ExpertDtype};
+use crate::config::{Config, ConfigRule};
 use crate::inventory::{TensorSpec, inventory};
 use law::{Drawer, Law};
+use official::official_json;
+use staging::Staging;
 
 /// Bytes of tensors that a shard holds at most, unless a single tensor has more.
 const SHARD: u64 = 4 << 30;
@@ -91,7 +94,7 @@ fn mend(source: &io::Error) -> &'static str {
         io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => {
             "name a folder in which you may create files"
         }
-        _ => "what had been written was removed",
+        _ => "check the path and the disk (what had been written was removed)",
     }
 }
 
@@ -197,152 +200,46 @@ fn header(shard: &[(TensorSpec, Law)]) -> Vec<u8> {
     [&(text.len() as u64).to_le_bytes()[..], &text].concat()
 }
 
-/// `config.json` in the official dialect, proven to read back as `config`.
-fn official_json(config: &Config) -> Result<String, SynthError> {
-    let c = config;
-    let ratio = |layer: &crate::config::LayerKind| layer.compression.ratio().unwrap_or(0);
-    // Released models list the MTP layer's ratio last, also where the layer itself is left out.
-    let ratios: Vec<usize> = c.layers.iter().map(ratio).chain([c.mtp.as_ref().map_or(0, ratio)]).collect();
-    let mut json = json!({
-        "architectures": ["DeepseekV4ForCausalLM"],
-        "model_type": "deepseek_v4",
-        "vocab_size": c.vocab_size,
-        "hidden_size": c.hidden_size,
-        "moe_intermediate_size": c.moe_intermediate_size,
-        "num_hidden_layers": c.layers.len(),
-        "num_nextn_predict_layers": usize::from(c.mtp.is_some()),
-        "num_attention_heads": c.heads,
-        "num_key_value_heads": 1,
-        "head_dim": c.head_dim,
-        "qk_rope_head_dim": c.rope_dim,
-        "q_lora_rank": c.q_lora_rank,
-        "o_groups": c.o_groups,
-        "o_lora_rank": c.o_lora_rank,
-        "index_n_heads": c.index_n_heads,
-        "index_head_dim": c.index_head_dim,
-        "index_topk": c.index_topk,
-        "sliding_window": c.sliding_window,
-        "compress_ratios": ratios,
-        "num_hash_layers": c.layers.iter().take_while(|layer| layer.hash_routed).count(),
-        "n_routed_experts": c.experts,
-        "n_shared_experts": c.n_shared_experts,
-        "num_experts_per_tok": c.experts_per_token,
-        "scoring_func": "sqrtsoftplus",
-        "topk_method": "noaux_tc",
-        "norm_topk_prob": true,
-        "routed_scaling_factor": c.routed_scaling_factor,
-        "swiglu_limit": c.swiglu_limit,
-        "hidden_act": "silu",
-        "hc_mult": c.hc_mult,
-        "hc_sinkhorn_iters": c.sinkhorn_iters,
-        "hc_eps": c.hc_eps,
-        "rms_norm_eps": c.rms_norm_eps,
-        "rope_theta": c.rope_theta,
-        "compress_rope_theta": c.compress_rope_theta,
-        "max_position_embeddings": c.max_position_embeddings,
-        "bos_token_id": c.bos,
-        "eos_token_id": match &c.eos[..] { [one] => json!(one), several => json!(several) },
-        "attention_bias": false,
-        "attention_dropout": 0.0,
-        "tie_word_embeddings": false,
-        "torch_dtype": match c.dtype { anychip_core::DType::F32 => "float32", anychip_core::DType::F16 => "float16", _ => "bfloat16" },
-    });
-    if let Some(yarn) = &c.yarn {
-        json["rope_scaling"] = json!({
-            "type": "yarn",
-            "factor": yarn.factor,
-            "original_max_position_embeddings": yarn.original,
-            "beta_fast": yarn.beta_fast,
-            "beta_slow": yarn.beta_slow,
-        });
-    }
-    if let Some(quantization) = &c.quantization {
-        json["expert_dtype"] = json!(match quantization.expert_dtype {
-            ExpertDtype::Fp4 => "fp4",
-            ExpertDtype::Fp8 => "fp8",
-        });
-        json["quantization_config"] = json!({
-            "quant_method": "fp8",
-            "fmt": "e4m3",
-            "activation_scheme": "dynamic",
-            "scale_fmt": "ue8m0",
-            "weight_block_size": quantization.weight_block,
-        });
-    }
-    let text = format!("{json:#}\n");
-    match Config::from_json(&text, Path::new("config.json")) {
-        Ok(back) if back == *config => Ok(text),
-        Ok(_) => Err(SynthError::NotOfficial { reason: "it reads back as another configuration".to_owned() }),
-        Err(e) => Err(SynthError::NotOfficial { reason: e.to_string() }),
-    }
-}
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use crate::checkpoint::Checkpoint;
 
-/// Files under temporary names in the target folder; dropped without [`commit`](Staging::commit), it removes them.
-struct Staging<'a> {
-    dir: &'a Path,
-    /// Whether the folder was made here, and is removed as well.
-    made: bool,
-    /// Temporary and final path of every file begun.
-    files: Vec<(PathBuf, PathBuf)>,
-    committed: bool,
-}
-
-impl<'a> Staging<'a> {
-    fn begin(dir: &'a Path) -> Result<Staging<'a>, SynthError> {
-        let failed = |doing| move |source: io::Error| SynthError::Io { file: dir.to_owned(), doing, source };
-        let made = match fs::metadata(dir) {
-            Ok(found) if !found.is_dir() => return Err(SynthError::NotAFolder { dir: dir.to_owned() }),
-            Ok(_) => {
-                if let Some(entry) = fs::read_dir(dir).map_err(failed("list the folder"))?.next() {
-                    let entry = entry.map_err(failed("list the folder"))?;
-                    let found = entry.file_name().to_string_lossy().into_owned();
-                    return Err(SynthError::NotEmpty { dir: dir.to_owned(), found });
-                }
-                false
-            }
-            Err(e) if e.kind() == io::ErrorKind::NotFound => {
-                fs::create_dir_all(dir).map_err(failed("create the folder"))?;
-                true
-            }
-            Err(e) => return Err(failed("look at the folder")(e)),
+    #[test]
+    fn shards_keep_their_limit_and_hold_the_same_tensors() {
+        let config = Config::tiny();
+        let home = tempfile::tempdir().unwrap();
+        let write = |name: &str, limit| {
+            let dir = home.path().join(name);
+            let summary = sharded(&config, 9, &dir, limit, &AtomicBool::new(false), &|_, _| {}).unwrap();
+            (summary, Checkpoint::open(&dir).unwrap())
         };
-        Ok(Staging { dir, made, files: Vec::new(), committed: false })
-    }
-
-    /// A new file that will be called `name`; the path is that of now.
-    fn create(&mut self, name: &str) -> Result<(PathBuf, File), SynthError> {
-        let path = self.dir.join(format!(".{name}.partial"));
-        let file = File::create_new(&path)
-            .map_err(|source| SynthError::Io { file: path.clone(), doing: "create the file", source })?;
-        self.files.push((path.clone(), self.dir.join(name)));
-        Ok((path, file))
-    }
-
-    fn write(&mut self, name: &str, text: &str) -> Result<(), SynthError> {
-        let (file, mut handle) = self.create(name)?;
-        handle.write_all(text.as_bytes()).map_err(|source| SynthError::Io { file, doing: "write", source })
-    }
-
-    /// Gives all files their names, in the order in which they were created.
-    fn commit(mut self) -> Result<(), SynthError> {
-        for (from, to) in &self.files {
-            fs::rename(from, to).map_err(|source| SynthError::Io { file: to.clone(), doing: "rename", source })?;
+        let ((one, whole), (many, parts)) = (write("one", u64::MAX), write("many", 200_000));
+        assert_eq!((one.bytes, one.tensors, one.shards), (many.bytes, many.tensors, 1));
+        // The embedding and the head alone have 262144 bytes each.
+        assert!(many.shards > 8, "{}", many.shards);
+        assert_eq!(parts.shards(), many.shards);
+        parts.check(&config, inventory(&config)).unwrap();
+        for spec in inventory(&config) {
+            assert!(
+                whole.tensor(&spec.name).unwrap().bytes == parts.tensor(&spec.name).unwrap().bytes,
+                "{}",
+                spec.name
+            );
         }
-        self.committed = true;
-        Ok(())
-    }
-}
-
-impl Drop for Staging<'_> {
-    fn drop(&mut self) {
-        if !self.committed {
-            // The folder was empty, so both names are ours. What cannot be removed still opens as no checkpoint.
-            for path in self.files.iter().flat_map(|(from, to)| [from, to]) {
-                let _ = fs::remove_file(path);
-            }
-            if self.made {
-                let _ = fs::remove_dir(self.dir);
-            }
+        for shard in plan(&config, 200_000) {
+            assert!(shard.len() == 1 || shard.iter().map(|(s, _)| s.file_bytes()).sum::<u64>() <= 200_000);
         }
+    }
+
+    #[test]
+    fn system_errors_say_how_to_mend_them() {
+        let message = |kind: io::ErrorKind| {
+            SynthError::Io { file: "dir/file".into(), doing: "write", source: kind.into() }.to_string()
+        };
+        assert!(message(io::ErrorKind::StorageFull).contains("free space"));
+        assert!(message(io::ErrorKind::ReadOnlyFilesystem).contains("may create files"));
+        assert!(message(io::ErrorKind::Other).starts_with("dir/file: cannot write"));
     }
 }
