@@ -52,13 +52,13 @@ impl Head {
     }
 
     /// Divides the weighted sum by the denominator, to which the sink has been added. Without keys it becomes zero.
-    pub(crate) fn finish(self, sink: Option<f32>, rounding: Rounding, acc: &mut [f32]) {
+    pub(crate) fn finish(self, sink: Option<f32>, acc: &mut [f32]) {
         if self.max == f32::NEG_INFINITY && self.sum == 0.0 {
             return acc.fill(0.0);
         }
         let sink = sink.unwrap_or(f32::NEG_INFINITY);
-        // Where weights are rounded the sink stays out of the maximum, by definition; else it joins, against overflow.
-        let base = finite_base(if rounding == Rounding::Bf16 { self.max } else { self.max.max(sink) });
+        // The weights are made by now: that the sink joins the maximum only keeps its own exp from overflowing.
+        let base = finite_base(self.max.max(sink));
         let rescale = if self.max == base { 1.0 } else { (self.max - base).exp() };
         let total = self.sum * rescale + if sink == base { 1.0 } else { (sink - base).exp() };
         acc.iter_mut().for_each(|x| *x = *x * rescale / total);

@@ -315,7 +315,7 @@ mod tests {
     #[test]
     fn floats_are_read_exactly_and_rounded_once() {
         let lab = Lab::new();
-        let values = [1.0, -2.5, 1.00390625, 1.01171875, f32::INFINITY, f32::NAN, -0.0, 1e-40];
+        let values = [1.0, -2.5, 1.0 + 1.0 / 256.0, 1.0 + 3.0 / 256.0, f32::INFINITY, f32::NAN, -0.0, 1e-40];
         for dtype in [DType::F32, DType::BF16, DType::F16] {
             let out = lab.output(dtype, &[2, 4]);
             Stores::of(&out).unwrap().rows(

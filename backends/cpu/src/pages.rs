@@ -173,7 +173,8 @@ pub(crate) mod tests {
             let format = KvFormat::F32 { dim };
             let pages = lab.bytes(DType::U8, &[4, format.page_bytes()], bytemuck::cast_slice(&values));
             let pool = KvPool::new(format, &pages).unwrap();
-            let kv = Paged { pool, table: lab.ints(&[2, width], &table), sequence: lab.ints(&[sequence.len()], sequence) };
+            let kv =
+                Paged { pool, table: lab.ints(&[2, width], &table), sequence: lab.ints(&[sequence.len()], sequence) };
             TestPool { kv, table, width, values }
         }
 
@@ -183,9 +184,9 @@ pub(crate) mod tests {
                 return None;
             }
             let page = self.table[sequence as usize * self.width + entry as usize / PAGE_ENTRIES];
+            let page = usize::try_from(page).ok().filter(|&page| page < 4)?;
             let dim = self.kv.pool.format().dim();
-            let first = (page as usize * PAGE_ENTRIES + entry as usize % PAGE_ENTRIES) * dim;
-            (0..4).contains(&page).then(|| &self.values[first..first + dim])
+            Some(&self.values[(page * PAGE_ENTRIES + entry as usize % PAGE_ENTRIES) * dim..][..dim])
         }
     }
 

@@ -107,7 +107,7 @@ pub(crate) fn golden_floats(name: &str) -> Vec<f32> {
     golden(name).chunks(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect()
 }
 
-/// Checks that each value is within `relative` of the wanted one, in units of `magnitude`.
+/// Checks that each value is within `tolerance` of the wanted one: relative to magnitudes beyond 1, absolute below.
 pub(crate) fn assert_close(got: &[f32], want: &[f64], tolerance: f64) {
     assert_eq!(got.len(), want.len());
     for (i, (&got, &want)) in got.iter().zip(want).enumerate() {

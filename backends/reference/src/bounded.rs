@@ -171,8 +171,22 @@ impl Real for Bounded {
         Bounded::new(value, carried + units.of_sum(a.len().min(b.len())) * normal(magnitude), units)
     }
 
+    fn inner(a: &[Bounded], b: &[Bounded]) -> Bounded {
+        let sum = Bounded::dot(a, b);
+        let (mut magnitude, mut step, mut carried) = (0.0, f64::INFINITY, 0.0);
+        for (a, b) in a.iter().zip(b) {
+            magnitude += (a.value * b.value).abs();
+            step = step.min(last_bit(a.value * b.value));
+            carried += a.error + b.error;
+        }
+        // All partial sums are multiples of `step` and at most `magnitude`.
+        let in_range = magnitude <= f32::MAX as f64 && step >= sum.units.flushed.max(f32::from_bits(1) as f64);
+        let exact = carried == 0.0 && in_range && magnitude * sum.units.accumulator <= step;
+        Bounded { error: if exact { 0.0 } else { sum.error }, ..sum }
+    }
+
     fn sum(a: &[Bounded]) -> Bounded {
-        let value = a.iter().map(|a| a.value).sum();
+        let value = a.iter().fold(0.0, |sum, a| sum + a.value);
         let magnitude: f64 = a.iter().map(|a| a.value.abs()).sum();
         let carried: f64 = a.iter().map(|a| a.error).sum();
         let units = a.iter().fold(Units::default(), |all, a| all.join(a.units));
@@ -257,6 +271,17 @@ impl Real for Bounded {
     }
 }
 
+/// The power of two that the last one bit of a normal `x` stands for; infinity for zero, which is a multiple of anything.
+fn last_bit(x: f64) -> f64 {
+    let (exponent, fraction) = (x.to_bits() >> 52 & 0x7FF, x.to_bits() & ((1 << 52) - 1));
+    if x == 0.0 {
+        return f64::INFINITY;
+    }
+    // The leading one is bit 52 of the significand.
+    let below = 52 - (fraction | 1 << 52).trailing_zeros() as u64;
+    f64::from_bits(exponent.saturating_sub(below) << 52)
+}
+
 /// How far the ends of an interval lie from `value`.
 fn spread(value: f64, ends: [f64; 2]) -> f64 {
     (ends[0] - value).abs().max((ends[1] - value).abs())
@@ -334,6 +359,24 @@ mod tests {
                 assert!(want.error() <= 1e-6 * want.value() + 3e-39);
             }
         }
+    }
+
+    #[test]
+    fn a_sum_that_f32_holds_in_any_order_is_exact() {
+        for (x, bit) in
+            [(1.0, 1.0), (-12.0, 4.0), (0.75, 0.25), (448.0 * 6.0, 128.0), (1.0 + 2f64.powi(-52), 2f64.powi(-52))]
+        {
+            assert_eq!(last_bit(x), bit);
+        }
+        let sum = |values: &[f64]| {
+            let a: Vec<Bounded> = values.iter().map(|&x| operand(x)).collect();
+            Bounded::inner(&a, &[operand(1.0); 3]).error()
+        };
+        assert_eq!(sum(&[16777214.0, 1.0, -1.0]), 0.0);
+        assert!(sum(&[16777215.0, 1.0, -1.0]) > 0.0, "one order passes 2^24 + 1, which f32 rounds");
+        assert!(sum(&[1.0, 2f64.powi(-24), 0.0]) > 0.0);
+        assert_eq!(sum(&[0.0, -0.0, 0.0]), 0.0);
+        assert!(Bounded::inner(&[operand(1.0).within(1e-9)], &[operand(1.0)]).error() >= 1e-9);
     }
 
     #[test]

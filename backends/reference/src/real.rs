@@ -35,6 +35,11 @@ pub trait Real:
     /// `sum_i a_i b_i` over the shorter of the two.
     fn dot(a: &[Self], b: &[Self]) -> Self;
 
+    /// [`dot`](Real::dot) of a matrix product's operands, where a device has nothing to fold into the terms: if they lie
+    /// exact in memory and the accumulator can hold every partial sum in every order, as it does for most sums of FP8 and
+    /// FP4 codes, then the sum is exact.
+    fn inner(a: &[Self], b: &[Self]) -> Self;
+
     /// `sum_i a_i`.
     fn sum(a: &[Self]) -> Self;
 
@@ -142,11 +147,16 @@ impl Real for f64 {
     }
 
     fn dot(a: &[f64], b: &[f64]) -> f64 {
-        a.iter().zip(b).map(|(a, b)| a * b).sum()
+        // Folded from 0: the standard library's empty sum is -0.
+        a.iter().zip(b).fold(0.0, |sum, (a, b)| sum + a * b)
+    }
+
+    fn inner(a: &[f64], b: &[f64]) -> f64 {
+        f64::dot(a, b)
     }
 
     fn sum(a: &[f64]) -> f64 {
-        a.iter().sum()
+        a.iter().fold(0.0, |sum, a| sum + a)
     }
 
     fn exp(self) -> f64 {

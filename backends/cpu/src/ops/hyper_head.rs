@@ -9,3 +9,40 @@ pub(crate) fn run(op: &HyperHead) -> Result<()> {
     let (base, scale): (&[f32], &[f32]) = (base.as_slice(), scale.as_slice());
     collapse(&op.streams, |t, i| sigmoid(mixes[t * n + i] * scale[0] + base[i]) + op.eps, &op.out)
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+    use super::*;
+    use crate::testing::{Lab, assert_close, noise};
+    use anychip_core::DType;
+
+    #[test]
+    fn equals_the_formula() {
+        for (rows, n, d) in [(3, 4, 50), (1, 4, 1), (33, 1, 7), (0, 4, 8)] {
+            let lab = Lab::new();
+            let (streams, mixer, base) = (noise(1, rows * n * d), noise(2, n * n * d), noise(3, n));
+            let op = HyperHead {
+                streams: lab.floats(DType::F32, &[rows, n, d], &streams),
+                mixer: lab.floats(DType::F32, &[n, n * d], &mixer),
+                base: lab.floats(DType::F32, &[n], &base),
+                scale: lab.floats(DType::F32, &[1], &[1.5]),
+                norm_eps: 1e-2,
+                eps: 1e-3,
+                out: lab.output(DType::F32, &[rows, d]),
+            };
+            lab.run(op.clone());
+            let mut want = Vec::new();
+            for f in streams.chunks(n * d) {
+                let mean = f.iter().map(|&x| x as f64 * x as f64).sum::<f64>() / (n * d) as f64;
+                let pre = |i: usize| {
+                    let product: f64 = f.iter().zip(&mixer[i * n * d..]).map(|(&f, &w)| f as f64 * w as f64).sum();
+                    let mix = product / (mean + 1e-2).sqrt() * 1.5 + base[i] as f64;
+                    1.0 / (1.0 + (-mix).exp()) + 1e-3
+                };
+                want.extend((0..d).map(|k| (0..n).map(|i| pre(i) * f[i * d + k] as f64).sum::<f64>()));
+            }
+            assert_close(&lab.values(&op.out), &want, 2e-6);
+        }
+    }
+}

@@ -113,3 +113,111 @@ fn sinkhorn(c: &mut [f32], n: usize, iterations: usize, eps: f32) {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+    use super::*;
+    use crate::testing::{Lab, assert_close, noise};
+    use anychip_core::DType;
+
+    // Larger than a model's: each place where they enter must show.
+    const NORM_EPS: f32 = 1e-2;
+    const EPS: f32 = 1e-2;
+
+    struct Case {
+        lab: Lab,
+        op: HyperPre,
+        streams: Vec<f32>,
+        mixer: Vec<f32>,
+        base: Vec<f32>,
+        scale: [f32; 3],
+    }
+
+    fn case(rows: usize, n: usize, d: usize, iterations: usize) -> Case {
+        let (lab, mixes) = (Lab::new(), n * (2 + n));
+        let streams = lab.floats(DType::BF16, &[rows, n, d], &noise(1, rows * n * d));
+        let (mixer, base, scale) = (noise(2, mixes * n * d), noise(3, mixes), [1.0, 0.5, 2.0]);
+        let op = HyperPre {
+            streams: streams.clone(),
+            mixer: lab.floats(DType::F32, &[mixes, n * d], &mixer),
+            base: lab.floats(DType::F32, &[mixes], &base),
+            scale: lab.floats(DType::F32, &[3], &scale),
+            iterations,
+            norm_eps: NORM_EPS,
+            eps: EPS,
+            x: lab.output(DType::F32, &[rows, d]),
+            post: lab.output(DType::F32, &[rows, n]),
+            comb: lab.output(DType::F32, &[rows, n, n]),
+        };
+        lab.run(op.clone());
+        let streams = lab.values(&streams);
+        Case { lab, op, streams, mixer, base, scale }
+    }
+
+    /// `x`, `post` and `comb` in f64, read off the operation's page.
+    fn formula(case: &Case) -> [Vec<f64>; 3] {
+        let (n, d) = (case.op.streams.size(1), case.op.streams.size(2));
+        let sigmoid = |x: f64| 1.0 / (1.0 + (-x).exp());
+        let mut all = [vec![], vec![], vec![]];
+        for f in case.streams.chunks(n * d) {
+            let mean = f.iter().map(|&x| x as f64 * x as f64).sum::<f64>() / (n * d) as f64;
+            let product = |i: usize| (0..n * d).map(|k| case.mixer[i * n * d + k] as f64 * f[k] as f64).sum::<f64>();
+            let mix = |i: usize, part: usize| {
+                product(i) / (mean + NORM_EPS as f64).sqrt() * case.scale[part] as f64 + case.base[i] as f64
+            };
+            let pre = |i: usize| sigmoid(mix(i, 0)) + EPS as f64;
+            all[0].extend((0..d).map(|k| (0..n).map(|i| pre(i) * f[i * d + k] as f64).sum::<f64>()));
+            all[1].extend((0..n).map(|i| 2.0 * sigmoid(mix(n + i, 1))));
+            let mut c: Vec<Vec<f64>> =
+                (0..n).map(|j| (0..n).map(|k| mix(2 * n + j * n + k, 2).exp()).collect()).collect();
+            for row in &mut c {
+                let sum: f64 = row.iter().sum();
+                row.iter_mut().for_each(|x| *x = *x / sum + EPS as f64);
+            }
+            for pass in 0..case.op.iterations {
+                for row in c.iter_mut().filter(|_| pass > 0) {
+                    let sum = row.iter().sum::<f64>() + EPS as f64;
+                    row.iter_mut().for_each(|x| *x /= sum);
+                }
+                for k in 0..n {
+                    let sum = c.iter().map(|row| row[k]).sum::<f64>() + EPS as f64;
+                    c.iter_mut().for_each(|row| row[k] /= sum);
+                }
+            }
+            all[2].extend(c.into_iter().flatten());
+        }
+        all
+    }
+
+    #[test]
+    fn equals_the_formula() {
+        for (rows, n, d, iterations) in [(3, 4, 48, 20), (1, 4, 33, 1), (40, 2, 5, 2), (2, 1, 7, 3), (1, 16, 3, 20)] {
+            let case = case(rows, n, d, iterations);
+            let [x, post, comb] = formula(&case);
+            assert_close(&case.lab.values(&case.op.x), &x, 4e-6);
+            assert_close(&case.lab.values(&case.op.post), &post, 4e-6);
+            assert_close(&case.lab.values(&case.op.comb), &comb, 4e-6);
+        }
+    }
+
+    #[test]
+    fn a_row_alone_has_the_same_bits() {
+        // More rows than a tile has, so that the same row lies elsewhere in its tile.
+        let (together, alone) = (case(300, 4, 16, 20), case(1, 4, 16, 20));
+        for (all, one) in [(&together.op.x, &alone.op.x), (&together.op.comb, &alone.op.comb)] {
+            let one = alone.lab.values(one);
+            assert_eq!(together.lab.values(all)[..one.len()], one);
+        }
+    }
+
+    #[test]
+    fn rows_of_zeros_and_no_rows() {
+        let empty = case(0, 4, 8, 20);
+        assert!(empty.lab.values(&empty.op.comb).is_empty());
+        let mut mix = [0.0; 9];
+        sinkhorn(&mut mix, 3, 20, 1e-6);
+        assert!(mix.iter().all(|x| (x - 1.0 / 3.0).abs() < 1e-6));
+        assert_eq!((sigmoid(f32::NEG_INFINITY), sigmoid(f32::INFINITY)), (0.0, 1.0));
+    }
+}

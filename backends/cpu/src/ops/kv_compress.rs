@@ -80,12 +80,12 @@ fn follow(op: &KvCompress, closing: &[i32]) -> Result<Steps> {
     }
     let mut steps = Steps { windows: Vec::new(), closed: vec![None; sequence.len()], left: BTreeMap::new() };
     for (row, (&sequence, &position)) in sequence.iter().zip(position).enumerate() {
-        let Some(sequence) = usize::try_from(sequence).ok().filter(|&s| s < sequences) else {
+        let (Ok(sequence), Ok(position)) = (usize::try_from(sequence), usize::try_from(position)) else { continue };
+        if sequence >= sequences {
             continue;
-        };
+        }
         let sources = steps.left.entry(sequence).or_insert_with(|| (0..count).map(Source::Carried).collect());
-        // In i64 the largest position has a successor, and a window may be longer than an i32 counts.
-        let place = (position as i64).rem_euclid(ratio as i64) as usize;
+        let place = position % ratio;
         let current = count - ratio; // the first slot of the current window: 0, or m behind the previous one
         sources[current + place] = Source::Row(row);
         if place + 1 == ratio {
@@ -182,5 +182,161 @@ impl<'a> Slots<'a> {
                 }
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+    use super::*;
+    use crate::testing::{Lab, assert_close, noise};
+    use anychip_core::{DType, Tensor};
+
+    /// The operation's definition in f64: one step per row.
+    struct Stepwise {
+        ratio: usize,
+        channels: usize,
+        overlap: bool,
+        /// Values and scores of each sequence, by slot and channel.
+        state: Vec<[Vec<f64>; 2]>,
+    }
+
+    impl Stepwise {
+        fn new(ratio: usize, channels: usize, overlap: bool, sequences: usize) -> Stepwise {
+            let slots = if overlap { 2 * ratio } else { ratio };
+            let fresh = [vec![0.0; slots * channels], vec![f64::NEG_INFINITY; slots * channels]];
+            Stepwise { ratio, channels, overlap, state: vec![fresh; sequences] }
+        }
+
+        fn dim(&self) -> usize {
+            if self.overlap { self.channels / 2 } else { self.channels }
+        }
+
+        fn step(&mut self, kv: &[f32], gate: &[f32], ape: &[f32], sequence: i32, position: i32) -> Option<Vec<f64>> {
+            let (m, c, dim, overlap) = (self.ratio, self.channels, self.dim(), self.overlap);
+            let [values, scores] = self.state.get_mut(usize::try_from(sequence).ok()?)?;
+            let place = usize::try_from(position).ok()? % m;
+            let slot = if overlap { m + place } else { place };
+            for i in 0..c {
+                values[slot * c + i] = kv[i] as f64;
+                scores[slot * c + i] = gate[i] as f64 + ape[place * c + i] as f64;
+            }
+            if place + 1 < m {
+                return None;
+            }
+            let pooled = |d: usize| {
+                let at = |slot: usize| slot * c + d + if overlap && slot >= m { dim } else { 0 };
+                let slots = if overlap { 0..2 * m } else { 0..m };
+                let max = slots.clone().map(|s| scores[at(s)]).fold(f64::NEG_INFINITY, f64::max);
+                let weights: Vec<f64> = slots.clone().map(|s| (scores[at(s)] - max).exp()).collect();
+                let sum: f64 = weights.iter().sum();
+                slots.map(|s| weights[s] / sum * values[at(s)]).sum()
+            };
+            let entry = (0..dim).map(pooled).collect();
+            if overlap {
+                values.copy_within(m * c.., 0);
+                scores.copy_within(m * c.., 0);
+            }
+            Some(entry)
+        }
+    }
+
+    /// Feeds `rows` of (sequence, position) to the kernel in `calls` and compares entries and state with the definition.
+    fn check(ratio: usize, channels: usize, overlap: bool, rows: &[(i32, i32)], calls: &[usize]) {
+        let lab = Lab::new();
+        let mut stepwise = Stepwise::new(ratio, channels, overlap, 2);
+        let slots = if overlap { 2 * ratio } else { ratio };
+        let fresh = [vec![0.0; slots * channels], vec![f32::NEG_INFINITY; slots * channels]].concat();
+        let state = lab.floats(DType::F32, &[2, 2, slots, channels], &fresh.repeat(2));
+        let ape = noise(9, ratio * channels);
+        let (kv, gate) = (noise(1, rows.len() * channels), noise(2, rows.len() * channels));
+        let gate: Vec<f32> = gate.iter().map(|x| x * 5.0).collect();
+        let mut first = 0;
+        for &count in calls {
+            let own = first..first + count;
+            let matrix = |values: &[f32]| {
+                lab.floats(DType::F32, &[count, channels], &values[own.start * channels..own.end * channels])
+            };
+            let ints = |of: fn(&(i32, i32)) -> i32| {
+                let values: Vec<i32> = rows[own.clone()].iter().map(of).collect();
+                lab.ints(&[count], &values)
+            };
+            // Every row is named, also those that close no window, and then some that do not exist; last rows first.
+            let closing: Vec<i32> = (-1..count as i32 + 1).rev().collect();
+            let op = KvCompress {
+                kv: matrix(&kv),
+                gate: matrix(&gate),
+                ape: lab.floats(DType::F32, &[ratio, channels], &ape),
+                state: state.clone(),
+                sequence: ints(|row| row.0),
+                position: ints(|row| row.1),
+                closing: lab.ints(&[closing.len()], &closing),
+                overlap,
+                out: lab.output(DType::F32, &[closing.len(), stepwise.dim()]),
+            };
+            lab.run(op.clone());
+            let row = |values: &'_ [f32], t: usize| values[t * channels..(t + 1) * channels].to_vec();
+            let entries: Vec<_> =
+                own.clone().map(|t| stepwise.step(&row(&kv, t), &row(&gate, t), &ape, rows[t].0, rows[t].1)).collect();
+            let named = |row: i32| entries.get(usize::try_from(row).ok()?)?.clone();
+            let zeros = vec![0.0; stepwise.dim()];
+            let want: Vec<f64> = closing.iter().flat_map(|&row| named(row).unwrap_or(zeros.clone())).collect();
+            assert_close(&lab.values(&op.out), &want, 1e-6);
+            assert_state(&lab, &state, &stepwise);
+            first = own.end;
+        }
+        assert_eq!(first, rows.len());
+    }
+
+    fn assert_state(lab: &Lab, state: &Tensor, want: &Stepwise) {
+        let want: Vec<f32> = want.state.iter().flatten().flatten().map(|&x| x as f32).collect();
+        assert_eq!(lab.values(state), want);
+    }
+
+    #[test]
+    fn equals_one_step_per_row() {
+        // Two sequences that take turns, the second from position 6 on, and rows that belong to no sequence
+        // or to none of its positions.
+        let rows: Vec<(i32, i32)> = (0..60)
+            .map(|t| match t % 3 {
+                0 => (0, t / 3),
+                1 => (1, 6 + t / 3),
+                _ => [(-1, t), (2, t), (i32::MAX, t), (0, -4)][t as usize / 3 % 4],
+            })
+            .collect();
+        for (ratio, channels, overlap) in [(4, 6, true), (4, 6, false), (1, 4, true), (1, 3, false), (7, 2, true)] {
+            check(ratio, channels, overlap, &rows, &[60]);
+            check(ratio, channels, overlap, &rows, &[1; 60]);
+            check(ratio, channels, overlap, &rows, &[0, 5, 31, 2, 22]);
+        }
+    }
+
+    #[test]
+    fn a_window_may_be_left_unfinished() {
+        // Positions that jump: slots keep what older rows put there, as the steps say.
+        let rows: Vec<(i32, i32)> = [0, 1, 2, 3, 7, 6, 7, 3, 3, 8, 11, 12].map(|p| (0, p)).to_vec();
+        check(4, 6, true, &rows, &[12]);
+        check(4, 6, true, &rows, &[4, 1, 7]);
+        check(4, 6, false, &rows, &[4, 1, 7]);
+    }
+
+    #[test]
+    fn the_first_window_has_no_predecessor() {
+        let lab = Lab::new();
+        let (dim, ratio) = (3, 2);
+        let state = [vec![0.0; 4 * 2 * dim], vec![f32::NEG_INFINITY; 4 * 2 * dim]].concat();
+        let op = KvCompress {
+            kv: lab.floats(DType::F32, &[2, 2 * dim], &[9.0, 9.0, 9.0, 1.0, 2.0, 3.0, 9.0, 9.0, 9.0, 3.0, 4.0, 5.0]),
+            gate: lab.floats(DType::F32, &[2, 2 * dim], &[0.0; 12]),
+            ape: lab.floats(DType::F32, &[ratio, 2 * dim], &[0.0; 12]),
+            state: lab.floats(DType::F32, &[1, 2, 4, 2 * dim], &state),
+            sequence: lab.ints(&[2], &[0, 0]),
+            position: lab.ints(&[2], &[0, 1]),
+            closing: lab.ints(&[1], &[1]),
+            overlap: true,
+            out: lab.output(DType::BF16, &[1, dim]),
+        };
+        lab.run(op.clone());
+        assert_eq!(lab.values(&op.out), [2.0, 3.0, 4.0]);
     }
 }

@@ -104,7 +104,7 @@ mod tests {
     #[test]
     fn boundaries() {
         assert_eq!(orthogonalised(&[0.0; 6], [2, 3]), [0.0; 6]);
-        assert_eq!(orthogonalised(&[], [0, 3]), []);
+        assert!(orthogonalised(&[], [0, 3]).is_empty());
         assert!((orthogonalised(&[-3.0], [1, 1])[0] + 1.0).abs() < 1e-2);
         assert!(orthogonalised(&[1.0, f32::NAN], [1, 2]).iter().all(|x| x.is_nan()));
     }

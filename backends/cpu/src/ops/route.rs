@@ -12,40 +12,30 @@ pub(crate) fn run(op: &ops::Route) -> Result<()> {
         Choice::Best { bias } => {
             let bias = host::read(bias)?;
             let bias = bias.as_slice::<f32>();
-            par_rows(
-                experts,
-                k,
-                64 * count,
-                || (),
-                |(), row, experts| {
-                    best(&logits[row * count..][..count], bias, experts);
-                },
-            );
+            let choose = |_: &mut (), row: usize, experts: &mut [i32]| {
+                best(&logits[row * count..][..count], bias, experts);
+            };
+            par_rows(experts, k, 64 * count, || (), choose);
         }
         Choice::Hash { table, tokens } => {
             let (table, tokens) = (host::read(table)?, host::read(tokens)?);
             let (table, tokens) = (table.as_slice::<i32>(), tokens.as_slice::<i32>());
-            par_rows(
-                experts,
-                k,
-                k,
-                || (),
-                |(), row, experts| {
-                    listed(table.chunks_exact(k), tokens[row], count, experts);
-                },
-            );
+            let choose = |_: &mut (), row: usize, experts: &mut [i32]| {
+                listed(table.chunks_exact(k), tokens[row], count, experts);
+            };
+            par_rows(experts, k, k, || (), choose);
         }
     }
     let experts = &*experts;
     par_rows(host::write(&op.weights)?.as_mut_slice::<f32>(), k, 64 * k, Vec::new, |scores, row, weights| {
         let (logits, experts) = (&logits[row * count..][..count], &experts[row * k..][..k]);
-        // Expert -1 is at no place of the logits, and scores nothing.
+        // Expert -1 is at no place of the logits: it has no score, and no weight even where the sum is NaN.
         let score_of = |&expert: &i32| logits.get(usize::try_from(expert).ok()?).map(|&logit| score(logit));
         scores.clear();
-        scores.extend(experts.iter().map(|expert| score_of(expert).unwrap_or(0.0)));
-        let sum = scores.iter().sum::<f64>() + 1e-20;
-        let scale = op.scale as f64;
-        weights.iter_mut().zip(&*scores).for_each(|(weight, score)| *weight = (scale * score / sum) as f32);
+        scores.extend(experts.iter().map(score_of));
+        let sum = scores.iter().flatten().sum::<f64>() + 1e-20;
+        let weight_of = |score: &f64| (op.scale as f64 * score / sum) as f32;
+        weights.iter_mut().zip(&*scores).for_each(|(weight, score)| *weight = score.as_ref().map_or(0.0, weight_of));
     });
     Ok(())
 }
@@ -154,5 +144,8 @@ mod tests {
         let want = [1.5 * s[2] / (s[2] + s[0]), 1.5 * s[0] / (s[2] + s[0]), 1.5];
         assert_close(&weights[..3], &want, 1e-7);
         assert_eq!(weights[3..], [0.0; 7]);
+        let choice = Choice::Hash { table: lab.ints(&[1, 2], &[0, -1]), tokens: lab.ints(&[1], &[0]) };
+        let (_, weights) = routed(&lab, &[f32::NAN, 1.0], 2, 2, choice);
+        assert!(weights[0].is_nan() && weights[1] == 0.0);
     }
 }

@@ -68,6 +68,6 @@ mod tests {
     #[test]
     fn plain_elements_are_converted() {
         let x = Matrix::plain(&tensor(DType::F32, &[1, 3], &[1.0 + 1.0 / 256.0, -2.0, 1e-3])).unwrap();
-        assert_eq!(values(x, DType::BF16), [1.0, -2.0, 0.00099945068]);
+        assert_eq!(values(x, DType::BF16), [1.0, -2.0, 0.000_999_450_7]);
     }
 }

@@ -17,7 +17,7 @@ pub(crate) fn evaluate<R: Real>(op: &ExpertGemm, units: R::Units) -> Result<Vec<
         for n in 0..rows {
             let w = matrix_row::<R>(&op.w, e, n, units)?;
             for r in first..end {
-                out[r * rows + n] = R::dot(&x[r], &w);
+                out[r * rows + n] = R::inner(&x[r], &w);
             }
         }
     }

@@ -12,8 +12,11 @@ pub(crate) fn evaluate<R: Real>(op: &Hadamard, units: R::Units) -> Result<Vec<Ou
     let mut out = Vec::with_capacity(x.len());
     for row in x.chunks(n) {
         for i in 0..n {
-            let signed: Vec<R> =
-                row.iter().enumerate().map(|(j, &x)| if (i & j).count_ones() % 2 == 0 { x } else { -x }).collect();
+            let signed: Vec<R> = row
+                .iter()
+                .enumerate()
+                .map(|(j, &x)| if (i & j).count_ones().is_multiple_of(2) { x } else { -x })
+                .collect();
             out.push(R::sum(&signed) * factor);
         }
     }
@@ -56,7 +59,7 @@ mod tests {
             let x = Random::new(seed).normals(8 * n, 1.0);
             let (input, out) = (tensor(DType::F32, &[8, n], &x), unwritten(DType::F32, &[8, n]));
             let op = run(Hadamard { x: input, out });
-            let sign = |i: usize, j: usize| if (i & j).count_ones() % 2 == 0 { 1.0 } else { -1.0 };
+            let sign = |i: usize, j: usize| if (i & j).count_ones().is_multiple_of(2) { 1.0 } else { -1.0 };
             let one = |row: &[f32], i: usize| row.iter().enumerate().map(|(j, x)| x * sign(i, j)).sum::<f32>();
             let factor = 1.0 / (n as f32).sqrt();
             let got: Vec<f32> = x.chunks(n).flat_map(|row| (0..n).map(move |i| one(row, i) * factor)).collect();

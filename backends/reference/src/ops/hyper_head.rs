@@ -21,6 +21,7 @@ pub(crate) fn evaluate<R: Real>(op: &HyperHead, units: R::Units) -> Result<Vec<O
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used)]
     use crate::testing::{Random, assert_bound, exact, tensor, unwritten};
     use anychip_core::DType::F32;
     use anychip_core::Operation;

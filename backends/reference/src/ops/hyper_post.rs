@@ -25,6 +25,7 @@ pub(crate) fn evaluate<R: Real>(op: &HyperPost, units: R::Units) -> Result<Vec<O
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used)]
     use crate::testing::{Random, assert_bound, exact, floats_of, run, tensor, unwritten};
     use anychip_core::DType::{BF16, F32};
     use anychip_core::Operation;

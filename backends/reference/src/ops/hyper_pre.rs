@@ -17,12 +17,11 @@ pub(crate) fn evaluate<R: Real>(op: &HyperPre, units: R::Units) -> Result<Vec<Ou
     let (mut x, mut post, mut comb) = (Vec::new(), Vec::new(), Vec::new());
     for row in streams.chunks(n * d) {
         let mix = mix(row, &mixer, op.norm_eps);
-        let part = |of: usize, from: usize, to: usize| (from..to).map(move |i| (i, of));
-        let logit = |(i, of): (usize, usize)| mix[i] * scale[of] + base[i];
-        let pre: Vec<R> = part(0, 0, n).map(|i| logit(i).sigmoid() + eps).collect();
-        let logits: Vec<R> = part(2, 2 * n, mix.len()).map(logit).collect();
+        let logit = |i: usize, part: usize| mix[i] * scale[part] + base[i];
+        let pre: Vec<R> = (0..n).map(|i| logit(i, 0).sigmoid() + eps).collect();
+        let logits: Vec<R> = (2 * n..mix.len()).map(|i| logit(i, 2)).collect();
         x.extend(collapse(&pre, row));
-        post.extend(part(1, n, 2 * n).map(|i| two * logit(i).sigmoid()));
+        post.extend((n..2 * n).map(|i| two * logit(i, 1).sigmoid()));
         comb.extend(sinkhorn(&logits, n, op.iterations, eps, units));
     }
     let outputs = [("x", &op.x, x), ("post", &op.post, post), ("comb", &op.comb, comb)];
@@ -108,6 +107,7 @@ fn sinkhorn<R: Real>(logits: &[R], n: usize, iterations: usize, eps: R, units: R
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used)]
     use crate::testing::{Random, assert_bound, bounds, exact, share_of_bound, tensor, unwritten};
     use anychip_core::DType::F32;
     use anychip_core::ops::HyperPre;
@@ -163,7 +163,7 @@ mod tests {
 
     #[test]
     fn f32_keeps_its_bound() {
-        let (rows, d, mut random) = (8, 96, Random::new(3));
+        let (rows, d, mut random) = (30, 96, Random::new(3));
         for spread in [0.3, 2.0, 6.0] {
             let (streams, mixer) = (random.normals(rows * N * d, 1.0), random.normals(24 * N * d, 0.05));
             let base = random.normals(24, spread);
@@ -171,8 +171,9 @@ mod tests {
             let op = op(&streams, &mixer, &base, d).build().unwrap();
             assert_bound(&op, "x", &x);
             assert_bound(&op, "post", &post);
+            // The errors of a row's 16 logits count as if they all pushed one way: a wider bound than others.
             let share = share_of_bound(&op, "comb", &comb);
-            println!("spread {spread} share {share}");
+            assert!(share >= 0.002, "comb uses {share:e} of its bound");
         }
     }
 
@@ -211,7 +212,11 @@ mod tests {
             let (up, down) = (run(&error), run(&error.map(|e| -e)));
             for (i, bound) in bound.iter().enumerate() {
                 let moved = (up[i] - down[i]).abs() / 2.0;
-                assert!((moved - bound.error()).abs() <= 1e-3 * h, "{entry} -> {i}: {moved:e}, bound {:e}", bound.error());
+                assert!(
+                    (moved - bound.error()).abs() <= 1e-3 * h,
+                    "{entry} -> {i}: {moved:e}, bound {:e}",
+                    bound.error()
+                );
             }
         }
     }

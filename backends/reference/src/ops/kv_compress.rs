@@ -98,8 +98,13 @@ mod tests {
     #[test]
     fn a_window_is_the_softmax_mean_of_its_rows() {
         let ln3 = 3f32.ln();
-        let rows =
-            Rows { kv: &[8.0, 4.0], gate: &[0.0, ln3 - 1.0], sequence: &[0, 0], position: &[6, 7], closing: &[1, -1, 0, 5] };
+        let rows = Rows {
+            kv: &[8.0, 4.0],
+            gate: &[0.0, ln3 - 1.0],
+            sequence: &[0, 0],
+            position: &[6, 7],
+            closing: &[1, -1, 0, 5],
+        };
         let op = op(2, false, &[0.0, 1.0], &fresh(1, 2, 1), &rows);
         run(op.clone());
         let got = floats_of(&op.out);

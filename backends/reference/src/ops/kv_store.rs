@@ -80,10 +80,9 @@ mod tests {
     /// Whether both agree where `stored` says so, and `page` was left alone elsewhere.
     fn assert_page(format: KvFormat, page: &[u8], golden: &[u8], stored: impl Fn(usize) -> bool) {
         for i in 0..64 {
-            for (offset, len) in [
-                (format.data_offset(i), format.data_bytes()),
-                (format.scale_offset(i), format.scale_bytes()),
-            ] {
+            for (offset, len) in
+                [(format.data_offset(i), format.data_bytes()), (format.scale_offset(i), format.scale_bytes())]
+            {
                 let got = &page[offset..offset + len];
                 if stored(i) {
                     assert_eq!(got, &golden[offset..offset + len], "entry {i} at {offset}");

@@ -12,7 +12,7 @@ pub(crate) fn evaluate<R: Real>(op: &Linear, units: R::Units) -> Result<Vec<Outp
         for n in 0..rows {
             let w = matrix_row::<R>(&op.w, g, n, units)?;
             for (t, x) in x.iter().enumerate() {
-                out[(t * groups + g) * rows + n] = R::dot(&x[g * inner..][..inner], &w);
+                out[(t * groups + g) * rows + n] = R::inner(&x[g * inner..][..inner], &w);
             }
         }
     }
