@@ -1,6 +1,8 @@
 //! Running what a device cannot on another one, visibly.
 
-use crate::{Access, Buffer, Device, DeviceInfo, Error, Event, Numerics, Op, Result, Stream, Support, Tensor};
+use crate::{
+    Access, Buffer, Device, DeviceInfo, Error, Event, Numerics, Op, Recording, Result, Stream, Support, Tensor,
+};
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -10,8 +12,11 @@ type Counts = Arc<Mutex<BTreeMap<&'static str, u64>>>;
 ///
 /// Operands are copied over through the host and results back, so a fallback is slow and is meant to be seen:
 /// [`Device::fallbacks`] lists every operation that took this way, and reports stamp their numbers with it.
+///
+/// The wrapper has the primary's identity: buffers and events of one are the other's. A recording is the primary's own
+/// where it runs all of it.
 pub struct WithFallback {
-    primary: Box<dyn Device>,
+    primary: Arc<dyn Device>,
     fallback: Arc<dyn Device>,
     counts: Counts,
 }
@@ -19,7 +24,7 @@ pub struct WithFallback {
 impl WithFallback {
     /// `primary`, with `fallback` for what it does not support.
     pub fn new(primary: Box<dyn Device>, fallback: Box<dyn Device>) -> WithFallback {
-        WithFallback { primary, fallback: fallback.into(), counts: Counts::default() }
+        WithFallback { primary: primary.into(), fallback: fallback.into(), counts: Counts::default() }
     }
 }
 
@@ -36,6 +41,7 @@ impl Device for WithFallback {
         Ok(Box::new(FallbackStream {
             name: self.info().name,
             primary: self.primary.open_stream()?,
+            primary_device: self.primary.clone(),
             fallback: self.fallback.open_stream()?,
             device: self.fallback.clone(),
             counts: self.counts.clone(),
@@ -57,14 +63,16 @@ impl Device for WithFallback {
     }
 
     fn fallbacks(&self) -> Vec<(&'static str, u64)> {
+        let nested = self.primary.fallbacks();
         let counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
-        counts.iter().map(|(&op, &count)| (op, count)).collect()
+        counts.iter().map(|(&op, &count)| (op, count)).chain(nested).collect()
     }
 }
 
 struct FallbackStream {
     name: String,
     primary: Box<dyn Stream>,
+    primary_device: Arc<dyn Device>,
     fallback: Box<dyn Stream>,
     device: Arc<dyn Device>,
     counts: Counts,
@@ -81,8 +89,7 @@ impl FallbackStream {
             Ok(there)
         })?;
         device.supports(&moved).require(&self.name, op.name())?;
-        for (own, there, _) in &copies {
-            // Outputs too: an operation may leave parts of them as they were.
+        for (own, there, _) in copies.iter().filter(|(_, _, access)| *access != Access::Write) {
             let mut bytes = vec![0; own.bytes() as usize];
             self.primary.read(own, &mut bytes)?;
             self.fallback.write(there, &bytes)?;
@@ -126,4 +133,28 @@ impl Stream for FallbackStream {
     fn wait(&mut self, event: &Event) -> Result<()> {
         self.primary.wait(event)
     }
+
+    fn copy(&mut self, from: &Tensor, to: &Tensor) -> Result<()> {
+        self.primary.copy(from, to)
+    }
+
+    fn record(&mut self, ops: Vec<Op>) -> Result<Recording> {
+        if ops.iter().all(|op| self.primary_device.supports(op).is_native()) {
+            return self.primary.record(ops);
+        }
+        Ok(Recording::kept_as(ops, Box::new(Mixed)))
+    }
+
+    fn replay(&mut self, recording: &Recording, updates: &[(&Tensor, &[u8])]) -> Result<()> {
+        if recording.kept::<Mixed>().is_none() {
+            return self.primary.replay(recording, updates);
+        }
+        for (tensor, bytes) in updates {
+            self.write(tensor, bytes)?;
+        }
+        recording.ops().iter().try_for_each(|op| self.enqueue(op))
+    }
 }
+
+/// Marks a recording that the primary does not run on its own.
+struct Mixed;

@@ -4,8 +4,8 @@
 //! operation at a time per device, so that kernels may use every core without asking who else does.
 
 use crate::{
-    Buffer, Clock, Device, DeviceId, DeviceInfo, Error, Event, EventState, Invalid, Memory, Numerics, Op, Result,
-    Stream, Support, Tensor, Timestamp,
+    Buffer, Clock, Device, DeviceId, DeviceInfo, Error, Event, EventState, Memory, Numerics, Op, Result, Stream,
+    Support, Tensor, Timestamp,
 };
 use bytemuck::{AnyBitPattern, NoUninit, Pod, Zeroable};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -68,15 +68,10 @@ struct Shared<K> {
 impl<K: Kernels> HostDevice<K> {
     /// Opens a device with at most `limit` bytes of memory.
     pub fn open(name: &str, description: &str, limit: u64, kernels: K) -> HostDevice<K> {
-        let info = DeviceInfo {
-            id: DeviceId::unique(),
-            name: name.into(),
-            description: description.into(),
-            memory_bytes: Some(limit),
-            max_allocation: limit,
-            clock: Clock::Host,
-            asynchronous: false,
-        };
+        let mut info = DeviceInfo::new(DeviceId::unique(), name, description);
+        info.memory_bytes = Some(limit);
+        info.max_allocation = limit;
+        info.asynchronous = false;
         let heap = Arc::new(Heap { limit, used: AtomicU64::new(0) });
         HostDevice { shared: Arc::new(Shared { info, heap, kernels, origin: Instant::now(), turn: Mutex::new(()) }) }
     }
@@ -134,28 +129,18 @@ impl<K> HostStream<K> {
         // The lock guards no data of its own, so a kernel that panicked elsewhere leaves nothing broken behind.
         self.shared.turn.lock().unwrap_or_else(PoisonError::into_inner)
     }
-
-    fn own(&self, tensor: &Tensor, bytes: usize) -> Result<()> {
-        if tensor.buffer().device() != self.shared.info.id {
-            return Err(Error::Foreign { device: self.shared.info.name.clone(), what: "a tensor" });
-        }
-        if tensor.bytes() != bytes as u64 {
-            return Err(Invalid::WrongLength { want: tensor.bytes(), got: bytes as u64 }.into());
-        }
-        Ok(())
-    }
 }
 
 impl<K: Kernels> Stream for HostStream<K> {
     fn write(&mut self, to: &Tensor, bytes: &[u8]) -> Result<()> {
-        self.own(to, bytes.len())?;
+        self.shared.info.check_tensor(to, bytes.len())?;
         let _turn = self.turn();
         write(to)?.bytes_mut().copy_from_slice(bytes);
         Ok(())
     }
 
     fn read(&mut self, from: &Tensor, bytes: &mut [u8]) -> Result<()> {
-        self.own(from, bytes.len())?;
+        self.shared.info.check_tensor(from, bytes.len())?;
         let _turn = self.turn();
         bytes.copy_from_slice(read(from)?.bytes());
         Ok(())
@@ -163,9 +148,7 @@ impl<K: Kernels> Stream for HostStream<K> {
 
     fn enqueue(&mut self, op: &Op) -> Result<()> {
         let info = &self.shared.info;
-        if op.device().is_some_and(|device| device != info.id) {
-            return Err(Error::Foreign { device: info.name.clone(), what: "an operation's operands" });
-        }
+        info.check_op(op)?;
         self.shared.kernels.supports(op).require(&info.name, op.name())?;
         let _turn = self.turn();
         self.shared.kernels.run(op)
@@ -182,10 +165,8 @@ impl<K: Kernels> Stream for HostStream<K> {
     }
 
     fn wait(&mut self, event: &Event) -> Result<()> {
-        if event.device() != self.shared.info.id {
-            return Err(Error::Foreign { device: self.shared.info.name.clone(), what: "an event" });
-        }
-        Ok(()) // an event exists only once the work before it has run
+        // An event exists only once the work before it has run.
+        self.shared.info.check_event(event)
     }
 }
 
@@ -217,8 +198,8 @@ impl Read<'_> {
         &bytemuck::cast_slice(&self.lines)[self.start..self.start + self.len]
     }
 
-    /// The bytes as elements of `T`. A tensor's alignment is that of its type, so only a `T` wider than the tensor's
-    /// elements can fail to fit, and then the slice is empty.
+    /// The bytes as elements of `T`, which is no wider than the tensor's own elements: a tensor is aligned for those. A
+    /// `T` that does not fit gives an empty slice.
     pub fn as_slice<T: AnyBitPattern>(&self) -> &[T] {
         bytemuck::try_cast_slice(self.bytes()).unwrap_or_default()
     }

@@ -109,11 +109,16 @@ pub struct KvPool {
 }
 
 impl KvPool {
+    /// Bytes whose multiples a pool begins at. Its pages follow one another without gaps, so that a page begins wherever
+    /// the page size says: 37440 bytes are 64 times 585.
+    pub const ALIGNMENT: u64 = 64;
+
     /// A pool over `pages`, raw bytes of shape `[pages, format.page_bytes()]`.
     ///
     /// # Errors
-    /// [`Invalid::WrongDType`] unless u8, [`Invalid::WrongShape`] for another page size, [`Invalid::OutOfRange`] for an
-    /// empty entry, an odd number of FP4 elements, or more pages than an i32 slot number can reach.
+    /// [`Invalid::WrongDType`] unless u8, [`Invalid::WrongShape`] for another page size, [`Invalid::Misaligned`] unless
+    /// the first page begins at a multiple of 64, [`Invalid::OutOfRange`] for an empty entry, an odd number of FP4 or e4m3
+    /// elements, or more pages than an i32 slot number can reach.
     pub fn new(format: KvFormat, pages: &Tensor) -> Result<KvPool, Invalid> {
         if pages.dtype() != DType::U8 {
             let allowed = "u8".into();
@@ -124,6 +129,9 @@ impl KvPool {
         };
         match format {
             KvFormat::Fp4 { dim } if !dim.is_multiple_of(2) => return out_of_range("fp4 elements", "even", dim),
+            KvFormat::Fp8 { nope, .. } if !nope.is_multiple_of(2) => {
+                return out_of_range("e4m3 elements", "even", nope);
+            }
             _ if format.dim() == 0 => return out_of_range("elements of an entry", "at least 1", 0),
             _ => {}
         }
@@ -134,6 +142,9 @@ impl KvPool {
                 want: format!("[pages, {}] for {format}", format.page_bytes()),
                 got: format!("{:?}", pages.sizes()),
             });
+        }
+        if !pages.offset().is_multiple_of(Self::ALIGNMENT) {
+            return Err(Invalid::Misaligned { dtype: DType::U8, offset: pages.offset(), align: Self::ALIGNMENT });
         }
         let most = i32::MAX as usize / PAGE_ENTRIES;
         if pages.size(0) > most {

@@ -54,7 +54,9 @@ pub struct Numerics {
     /// Largest error of its elementary functions (exp, log, division, square root, sigmoid), in units of 2^-23 of the
     /// result.
     pub function_ulps: f64,
-    /// Roundings of intermediate results that the operation does not ask for: what is rounded, and to what.
+    /// Roundings that the operation does not ask for: what is rounded, and to what. An operand goes by its operand name
+    /// (`("x", DType::BF16)`: a unit that takes only bf16), attention's unnormalised weights are `"weights"`, the result of
+    /// SwiGLU is `"h"`.
     pub intermediates: Vec<(&'static str, DType)>,
     /// Whether f32 subnormals may be read or written as zero.
     pub flushes_subnormals: bool,

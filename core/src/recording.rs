@@ -1,6 +1,6 @@
 //! A stretch of work that was recorded once and can be run again.
 
-use crate::Op;
+use crate::{DeviceId, Op};
 use std::any::Any;
 
 /// Operations kept for replay, with whatever a backend made of them.
@@ -20,12 +20,18 @@ impl Recording {
         Recording { ops, kept: Some(kept) }
     }
 
+    /// The device that the operations' operands live on; `None` when there are none.
+    pub fn device(&self) -> Option<DeviceId> {
+        self.ops.iter().find_map(Op::device)
+    }
+
     /// The operations, in order.
     pub fn ops(&self) -> &[Op] {
         &self.ops
     }
 
-    /// The backend's own form, if `K` is its type.
+    /// The backend's own form, if `K` is its type. Two devices of one driver share the type: compare
+    /// [`device`](Recording::device) as well.
     pub fn kept<K: 'static>(&self) -> Option<&K> {
         self.kept.as_ref()?.downcast_ref()
     }

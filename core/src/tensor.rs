@@ -22,9 +22,11 @@ impl DeviceId {
     }
 }
 
-/// What a backend keeps for one allocation: a driver handle, an address, a host vector. It frees the memory on drop.
+/// What a backend keeps for one allocation: a driver handle, an address, a host vector.
 ///
-/// There is nothing to implement: the contract only stores it and hands it back to the backend that made it.
+/// `impl Memory for Mine {}` is all there is to write: the contract only stores it and hands it back to the backend that
+/// made it. Its `Drop` frees the memory. It runs when no queued work needs it any more, on whichever thread lets go last,
+/// possibly after the `Device` value is gone; it must not wait for the device and must not panic.
 pub trait Memory: Any + Send + Sync {}
 
 /// A run of device memory. Cloning shares it; the last clone frees it.
@@ -42,6 +44,14 @@ impl Buffer {
     /// Wraps an allocation of `bytes` bytes; called by [`Device::allocate`](crate::Device::allocate).
     pub fn new(device: DeviceId, bytes: u64, memory: Box<dyn Memory>) -> Buffer {
         Buffer(Arc::new(Allocation { device, id: next_id(), bytes, memory }))
+    }
+
+    /// A buffer that holds nothing, for building operations that are only asked about
+    /// ([`Device::supports`](crate::Device::supports), [`Op::cost`](crate::Op::cost)). A device refuses to run on it.
+    pub fn phantom(bytes: u64) -> Buffer {
+        struct Phantom;
+        impl Memory for Phantom {}
+        Buffer::new(DeviceId(0), bytes, Box::new(Phantom))
     }
 
     /// The device that the memory belongs to.

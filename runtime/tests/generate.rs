@@ -24,7 +24,7 @@ fn greedy(max_tokens: usize) -> Continuation {
 
 fn reproduces_the_samples(device: &str) {
     let mut model = common::open(device, "tiny", Precision::Exact);
-    let tokenizer = Tokenizer::open(&common::golden("tiny").join("tokenizer.json")).unwrap();
+    let tokenizer = Tokenizer::open(common::golden("tiny").join("tokenizer.json")).unwrap();
     let samples = samples();
     assert_eq!(samples.len(), 3);
     for sample in samples {

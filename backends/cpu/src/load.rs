@@ -253,6 +253,22 @@ pub(crate) fn dot(a: &[f32], b: &[f32]) -> f32 {
     sum_lanes(lanes)
 }
 
+/// As [`dot`], in f64.
+pub(crate) fn dot_f64(a: &[f32], b: &[f32]) -> f64 {
+    let mut lanes = [0.0f64; LANES];
+    let (a_blocks, b_blocks) = (a.chunks_exact(LANES), b.chunks_exact(LANES));
+    let tail = a_blocks.remainder().iter().zip(b_blocks.remainder());
+    for (a, b) in a_blocks.zip(b_blocks) {
+        for i in 0..LANES {
+            lanes[i] += a[i] as f64 * b[i] as f64;
+        }
+    }
+    for (lane, (a, b)) in lanes.iter_mut().zip(tail) {
+        *lane += *a as f64 * *b as f64;
+    }
+    lanes.iter().sum()
+}
+
 fn sum_lanes(mut lanes: [f32; LANES]) -> f32 {
     let mut half = LANES / 2;
     while half > 0 {

@@ -14,8 +14,13 @@ use crate::{Cost, DType, Invalid, Result, Tensor};
 /// slots `m..2m` are copied to `0..m`. A fresh sequence has `kv = 0` and `score = -inf` in all slots, so that the first
 /// window's missing predecessor weighs exactly nothing.
 ///
-/// `closing[e]` names the row whose window gives `out[e]`. A row that closes no window (a position other than `m-1 mod m`), -1,
-/// and a row outside `[0, T)` give a row of zeros. Rows whose sequence lies outside the state change nothing.
+/// `closing[e]` names the row whose window gives `out[e]`. A row that closes no window (`(p + 1) mod m` is not 0), -1, a row
+/// outside `[0, T)` and one whose sequence lies outside the state give a row of zeros. Rows whose sequence lies outside the
+/// state or whose position is negative change nothing. A channel whose scores are all -inf pools to NaN, as 0 / 0.
+///
+/// Rows of a sequence need not be neighbours, nor their positions consecutive: the definition is the step, row after row.
+/// Callers that give each sequence's rows together, ascending, let a device work on all windows at once; it may look at
+/// the positions and fall back to one row at a time. With no rows the state stays; with no entries it still advances.
 ///
 /// | operand | type | shape |
 /// | --- | --- | --- |

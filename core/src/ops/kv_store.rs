@@ -5,8 +5,8 @@ use crate::{Cost, DType, Invalid, Paged, Result, Tensor};
 ///
 /// Row `t` becomes entry `entries[t]` of sequence `sequence[t]`; -1, and whatever lies outside the pool, is stored
 /// nowhere. Where two rows name one entry the later row stays. Packed forms quantise as [`Quantize`](super::Quantize)
-/// does, in the blocks that [`KvFormat`](crate::KvFormat) names, from the row rounded to bf16 first; padding bytes are
-/// written as zero. Other entries keep their bytes.
+/// does, in the blocks that [`KvFormat`](crate::KvFormat) names, from the row rounded to bf16 first; the padding
+/// behind an entry's own scales is written as zero. Other entries and the end of the page keep their bytes.
 ///
 /// | operand | type | shape |
 /// | --- | --- | --- |

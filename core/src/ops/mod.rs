@@ -10,6 +10,10 @@
 //! - types and shapes are those that the operation's own page lists.
 //!
 //! `T` is rows (tokens of all sequences of a batch, one behind the other), `d` hidden size, `H` heads, `D` head size.
+//! A NaN in an element that a result depends on gives NaN in that result and in no other row: minimum, maximum and clamps
+//! pass it on. [`TopK`] and [`Route`] say where a NaN ranks. Where an operation rounds in steps ([`Rounding::Bf16`]), a
+//! result may differ by what a flipped step makes of it: the suite's tolerance follows each step.
+//!
 //! "float" is f32, bf16 or f16: the value is read exactly and the result is rounded once, to nearest even, on the store.
 
 mod check;
@@ -23,7 +27,7 @@ use std::sync::Arc;
 pub enum Access {
     /// Reads it.
     Read,
-    /// Overwrites all of it.
+    /// Overwrites all of it: what it held before does not matter, and every byte is defined afterwards.
     Write,
     /// Reads it and changes parts of it: carried state, pages of a pool.
     ReadWrite,

@@ -23,7 +23,8 @@ pub enum Choice {
 ///
 /// `score = sqrt(softplus(logit))` with `softplus(z) = ln(1 + e^z)`; the weight of a chosen expert is
 /// `scale * score / (sum of the chosen scores + 1e-20)`. A token outside the table, or a table entry outside `[0, E)`,
-/// gives expert -1 with weight 0; it takes no part in the sum.
+/// gives expert -1 with weight 0; it takes no part in the sum. A NaN score is chosen last, the lower expert first; the
+/// weights of a row that chose one are NaN.
 ///
 /// | operand | type | shape |
 /// | --- | --- | --- |

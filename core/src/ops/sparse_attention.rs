@@ -22,9 +22,17 @@ pub struct KeyScope {
 ///
 /// The sink adds to the denominator only. A row without keys gives zero.
 ///
-/// With [`Rounding::Bf16`] the unnormalised weight `exp(z_j - m)` is rounded to bf16 before it multiplies `K_j` (not in
-/// the denominator), where `m` is the largest score so far in blocks of 64 list places, -1 places counted, both scopes
-/// one behind the other: DeepSeek's `sparse_attn` kernel. Then `m` matters, and it leaves the sink out.
+/// With [`Rounding::Bf16`] the unnormalised weight is rounded to bf16 before it multiplies `K_j`, but not in the
+/// denominator. Then `m` matters: it is the running maximum of DeepSeek's `sparse_attn` kernel, without the sink. The
+/// lists of both scopes one behind the other are cut into blocks of 64 places, -1 and other empty places counted:
+///
+/// ```text
+/// m = -inf, den = 0, acc = 0
+/// for each block that has a key:
+///     m' = max(m, z_j of the block);   den = den exp(m - m'), acc = acc exp(m - m'), m = m'
+///     for each key:   e = exp(z_j - m);   den += e;   acc += bf16(e) K_j
+/// out = acc / (den + exp(sink - m))
+/// ```
 ///
 /// | operand | type | shape |
 /// | --- | --- | --- |

@@ -7,7 +7,8 @@ pub(crate) fn run(op: &HyperHead) -> Result<()> {
     let mixes = mixes(&op.streams, &op.mixer, op.norm_eps)?;
     let (base, scale) = (host::read(&op.base)?, host::read(&op.scale)?);
     let (base, scale): (&[f32], &[f32]) = (base.as_slice(), scale.as_slice());
-    collapse(&op.streams, |t, i| sigmoid(mixes[t * n + i] * scale[0] + base[i]) + op.eps, &op.out)
+    let pre = |t: usize, i: usize| sigmoid(mixes[t * n + i] * scale[0] as f64 + base[i] as f64) + op.eps as f64;
+    collapse(&op.streams, pre, &op.out)
 }
 
 #[cfg(test)]

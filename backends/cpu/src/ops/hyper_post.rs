@@ -1,7 +1,7 @@
 use crate::load::{Floats, Stores};
 use anychip_core::{Result, host, ops::HyperPost};
 
-/// `out_k = post_k y + sum_j comb[j][k] X_j`
+/// `out_k = post_k y + sum_j comb[j][k] X_j`, summed in f64 as in [`hyper_pre`](super::hyper_pre)
 pub(crate) fn run(op: &HyperPost) -> Result<()> {
     let (rows, n, d) = (op.streams.size(0), op.streams.size(1), op.streams.size(2));
     let (y, streams) = (Floats::of(&op.y)?, Floats::of(&op.streams)?);
@@ -10,12 +10,12 @@ pub(crate) fn run(op: &HyperPost) -> Result<()> {
     let work = n * d * (n + 1);
     Stores::of(&op.out)?.rows(0..rows, n * d, work, Default::default, |(own, x): &mut (Vec<f32>, Vec<f32>), t, out| {
         let (y, x) = (y.view(t * d, d, own), streams.view(t * n * d, n * d, x));
-        for (k, out) in out.chunks_mut(d).enumerate() {
-            let weight = post[t * n + k];
-            out.iter_mut().zip(y).for_each(|(out, y)| *out = weight * y);
-            for (j, x) in x.chunks(d).enumerate() {
-                let weight = comb[(t * n + j) * n + k];
-                out.iter_mut().zip(x).for_each(|(out, x)| *out += weight * x);
+        for (k, out) in out.chunks_mut(d.max(1)).enumerate() {
+            let back = post[t * n + k] as f64;
+            let mixed: Vec<f64> = (0..n).map(|j| comb[(t * n + j) * n + k] as f64).collect();
+            for (i, out) in out.iter_mut().enumerate() {
+                let sum: f64 = mixed.iter().enumerate().map(|(j, w)| w * x[j * d + i] as f64).sum();
+                *out = (back * y[i] as f64 + sum) as f32;
             }
         }
     });

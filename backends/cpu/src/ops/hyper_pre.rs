@@ -1,17 +1,19 @@
-use crate::gemm::{dots, tile_rows, work};
-use crate::load::{Floats, Stores, dot, par_rows};
+use crate::load::{Floats, Stores, dot_f64, par_rows};
 use anychip_core::ops::HyperPre;
 use anychip_core::{Result, Tensor, host};
 
 /// `x = sum_i pre_i X_i`, and the weights with which the sublayer's result goes back into the streams
+///
+/// In f64 throughout: streams of a deep layer are large and cancel in these few sums, and what f32 loses here flips
+/// roundings in every later operation. The work is small beside a linear layer's.
 pub(crate) fn run(op: &HyperPre) -> Result<()> {
     let n = op.streams.size(1);
     let mixes = mixes(&op.streams, &op.mixer, op.norm_eps)?;
     let (base, scale) = (host::read(&op.base)?, host::read(&op.scale)?);
     let (base, scale): (&[f32], &[f32]) = (base.as_slice(), scale.as_slice());
     // Entry `i` of row `t` after scale and base; `part` 0 is pre, 1 post, 2 comb.
-    let mix = |t: usize, part: usize, i: usize| mixes[t * base.len() + i] * scale[part] + base[i];
-    let pre = |t: usize, i: usize| sigmoid(mix(t, 0, i)) + op.eps;
+    let mix = |t: usize, part: usize, i: usize| mixes[t * base.len() + i] * scale[part] as f64 + base[i] as f64;
+    let pre = |t: usize, i: usize| sigmoid(mix(t, 0, i)) + op.eps as f64;
     collapse(&op.streams, pre, &op.x)?;
     let mut post = host::write(&op.post)?;
     par_rows(
@@ -20,95 +22,87 @@ pub(crate) fn run(op: &HyperPre) -> Result<()> {
         16 * n,
         || (),
         |(), t, post| {
-            post.iter_mut().enumerate().for_each(|(i, post)| *post = 2.0 * sigmoid(mix(t, 1, n + i)));
+            post.iter_mut().enumerate().for_each(|(i, post)| *post = (2.0 * sigmoid(mix(t, 1, n + i))) as f32);
         },
     );
     let mut comb = host::write(&op.comb)?;
-    par_rows(
-        comb.as_mut_slice::<f32>(),
-        n * n,
-        16 * n * n * op.iterations,
-        || (),
-        |(), t, comb| {
-            comb.iter_mut().enumerate().for_each(|(i, comb)| *comb = mix(t, 2, 2 * n + i));
-            sinkhorn(comb, n, op.iterations, op.eps);
-        },
-    );
-    Ok(())
-}
-
-/// `(fn f) / sqrt(mean(f^2) + norm_eps)` of each row, `f` the row's streams one behind the other.
-pub(super) fn mixes(streams: &Tensor, mixer: &Tensor, norm_eps: f32) -> Result<Vec<f32>> {
-    let (rows, width, count) = (streams.size(0), streams.size(1) * streams.size(2), mixer.size(0));
-    let (streams, mixer) = (Floats::of(streams)?, host::read(mixer)?);
-    let mixer: &[f32] = mixer.as_slice();
-    let (mut values, mut products, mut mixes) = (Vec::new(), Vec::new(), vec![0.0; rows * count]);
-    for first in (0..rows).step_by(tile_rows(width)) {
-        let tile = tile_rows(width).min(rows - first);
-        values.resize(tile * width, 0.0);
-        par_rows(&mut values, width, width, || (), |(), t, row| streams.read((first + t) * width, row));
-        // Transposed: a row of the mixer, read once, owns a row of products.
-        products.resize(count * tile, 0.0);
-        par_rows(
-            &mut products,
-            tile,
-            work(width, tile),
-            || (),
-            |(), i, products| {
-                dots(&values, width, &mixer[i * width..][..width], products);
-            },
-        );
-        let mixes = &mut mixes[first * count..][..tile * count];
-        par_rows(
-            mixes,
-            count,
-            width,
-            || (),
-            |(), t, mixes| {
-                let row = &values[t * width..][..width];
-                let norm = 1.0 / (dot(row, row) / width as f32 + norm_eps).sqrt();
-                mixes.iter_mut().enumerate().for_each(|(i, mix)| *mix = products[i * tile + t] * norm);
-            },
-        );
-    }
-    Ok(mixes)
-}
-
-/// `x = sum_i pre(t, i) X_i` of each row `t`.
-pub(super) fn collapse(streams: &Tensor, pre: impl Fn(usize, usize) -> f32 + Sync + Send, x: &Tensor) -> Result<()> {
-    let (rows, n, d) = (streams.size(0), streams.size(1), streams.size(2));
-    let streams = Floats::of(streams)?;
-    Stores::of(x)?.rows(0..rows, d, n * d, Vec::new, |scratch, t, out| {
-        out.fill(0.0);
-        for (i, stream) in streams.view(t * n * d, n * d, scratch).chunks(d).enumerate() {
-            let weight = pre(t, i);
-            out.iter_mut().zip(stream).for_each(|(out, x)| *out += weight * x);
-        }
+    par_rows(comb.as_mut_slice::<f32>(), n * n, 16 * n * n * op.iterations, Vec::new, |c: &mut Vec<f64>, t, comb| {
+        c.clear();
+        c.extend((0..n * n).map(|i| mix(t, 2, 2 * n + i)));
+        sinkhorn(c, n, op.iterations, op.eps as f64);
+        comb.iter_mut().zip(&*c).for_each(|(out, c)| *out = *c as f32);
     });
     Ok(())
 }
 
-pub(super) fn sigmoid(x: f32) -> f32 {
+/// `(fn f) / sqrt(mean(f^2) + norm_eps)` of each row, `f` the row's streams one behind the other.
+pub(super) fn mixes(streams: &Tensor, mixer: &Tensor, norm_eps: f32) -> Result<Vec<f64>> {
+    let (rows, width, count) = (streams.size(0), streams.size(1) * streams.size(2), mixer.size(0));
+    let (streams, mixer) = (Floats::of(streams)?, host::read(mixer)?);
+    let mixer: &[f32] = mixer.as_slice();
+    let mut mixes = vec![0.0; rows * count];
+    // One row is shared out by entry, many by row: the same sums either way.
+    if rows >= rayon::current_num_threads() {
+        par_rows(&mut mixes, count, width * (count + 1), Vec::new, |own, t, mixes| {
+            let f = streams.view(t * width, width, own);
+            let norm = norm(f, norm_eps);
+            mixes.iter_mut().zip(mixer.chunks(width)).for_each(|(mix, w)| *mix = dot_f64(f, w) * norm);
+        });
+        return Ok(mixes);
+    }
+    let mut own = Vec::new();
+    for (t, mixes) in mixes.chunks_mut(count).enumerate() {
+        let f = streams.view(t * width, width, &mut own);
+        let norm = norm(f, norm_eps);
+        par_rows(mixes, 1, width, || (), |(), i, mix| mix[0] = dot_f64(f, &mixer[i * width..][..width]) * norm);
+    }
+    Ok(mixes)
+}
+
+fn norm(f: &[f32], eps: f32) -> f64 {
+    1.0 / (dot_f64(f, f) / f.len() as f64 + eps as f64).sqrt()
+}
+
+/// `x = sum_i pre(t, i) X_i` of each row `t`.
+pub(super) fn collapse(streams: &Tensor, pre: impl Fn(usize, usize) -> f64 + Sync + Send, x: &Tensor) -> Result<()> {
+    let (rows, n, d) = (streams.size(0), streams.size(1), streams.size(2));
+    let streams = Floats::of(streams)?;
+    Stores::of(x)?.rows(0..rows, d, n * d, Vec::new, |scratch, t, out| {
+        let weights: Vec<f64> = (0..n).map(|i| pre(t, i)).collect();
+        weigh(&weights, streams.view(t * n * d, n * d, scratch), out);
+    });
+    Ok(())
+}
+
+/// `out = sum_i weights[i] rows[i]`, the rows one behind the other.
+pub(super) fn weigh(weights: &[f64], rows: &[f32], out: &mut [f32]) {
+    let d = out.len();
+    for (k, out) in out.iter_mut().enumerate() {
+        *out = weights.iter().enumerate().map(|(i, w)| w * rows[i * d + k] as f64).sum::<f64>() as f32;
+    }
+}
+
+pub(super) fn sigmoid(x: f64) -> f64 {
     1.0 / (1.0 + (-x).exp())
 }
 
 /// Softmax of each row plus `eps`, then `iterations` column passes with a row pass between each two.
-fn sinkhorn(c: &mut [f32], n: usize, iterations: usize, eps: f32) {
+fn sinkhorn(c: &mut [f64], n: usize, iterations: usize, eps: f64) {
     for row in c.chunks_mut(n) {
-        let max = row.iter().fold(f32::NEG_INFINITY, |max, &x| max.max(x));
+        let max = row.iter().fold(f64::NEG_INFINITY, |max, &x| max.max(x));
         row.iter_mut().for_each(|x| *x = (*x - max).exp());
-        let sum: f32 = row.iter().sum();
+        let sum: f64 = row.iter().sum();
         row.iter_mut().for_each(|x| *x = *x / sum + eps);
     }
     for pass in 0..iterations {
         if pass > 0 {
             for row in c.chunks_mut(n) {
-                let sum = row.iter().sum::<f32>() + eps;
+                let sum = row.iter().sum::<f64>() + eps;
                 row.iter_mut().for_each(|x| *x /= sum);
             }
         }
         for k in 0..n {
-            let sum = c.iter().skip(k).step_by(n).sum::<f32>() + eps;
+            let sum = c.iter().skip(k).step_by(n).sum::<f64>() + eps;
             c.iter_mut().skip(k).step_by(n).for_each(|x| *x /= sum);
         }
     }
@@ -218,6 +212,6 @@ mod tests {
         let mut mix = [0.0; 9];
         sinkhorn(&mut mix, 3, 20, 1e-6);
         assert!(mix.iter().all(|x| (x - 1.0 / 3.0).abs() < 1e-6));
-        assert_eq!((sigmoid(f32::NEG_INFINITY), sigmoid(f32::INFINITY)), (0.0, 1.0));
+        assert_eq!((sigmoid(f64::NEG_INFINITY), sigmoid(f64::INFINITY)), (0.0, 1.0));
     }
 }
