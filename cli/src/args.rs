@@ -1,0 +1,241 @@
+//! The command line. Scripts depend on these names.
+
+use anychip_runtime::Precision;
+use anychip_runtime::prompt::{Profile as PromptProfile, Thinking};
+use anychip_runtime::verify::Form;
+use clap::builder::{PossibleValuesParser, TypedValueParser};
+use clap::{Parser, Subcommand};
+use std::path::PathBuf;
+
+/// Run DeepSeek V4 on any chip, and judge the chip.
+///
+/// Without a command: the devices found, a quick conformance run on each, the bundled tiny checkpoint verified, and a
+/// short text. Exit codes: 0 passed, 1 something failed, 2 could not run.
+#[derive(Debug, Parser)]
+#[command(name = "anychip", version, max_term_width = 120)]
+pub(crate) struct Args {
+    #[command(subcommand)]
+    pub(crate) command: Option<Command>,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// The devices of this build and this machine
+    Devices(DevicesArgs),
+    /// Judge devices, operation by operation, against the oracle
+    Conformance(ConformanceArgs),
+    /// Run the checkpoint in DIR and compare with the numbers it brings along (io.safetensors, io_served.safetensors)
+    Verify(VerifyArgs),
+    /// Continue a prompt with the checkpoint in DIR
+    Generate(GenerateArgs),
+    /// Parameters, FLOPs per token and KV bytes of a model, against DeepSeek-V3.2
+    Plan(PlanArgs),
+    /// Write a random checkpoint in the official layout
+    Synth(SynthArgs),
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Json {
+    /// Write one JSON document to FILE; without FILE, or with `-`, to standard output and nothing else there
+    #[arg(long = "json", value_name = "FILE", num_args = 0..=1, default_missing_value = "-")]
+    pub(crate) target: Option<PathBuf>,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct DevicesArgs {
+    #[command(flatten)]
+    pub(crate) json: Json,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct ConformanceArgs {
+    /// Device to judge; may be repeated [default: all]
+    #[arg(long = "device", value_name = "D")]
+    pub(crate) devices: Vec<String>,
+    /// Operation to judge; may be repeated [default: all]
+    #[arg(long = "op", value_name = "OP")]
+    pub(crate) ops: Vec<String>,
+    /// Which shapes: quick takes seconds, full has real head counts and widths
+    #[arg(long, default_value = "quick", value_parser = profile())]
+    pub(crate) profile: anychip_conformance::Profile,
+    /// Run this one case, by the name that a report gives it
+    #[arg(long, value_name = "NAME")]
+    pub(crate) case: Option<String>,
+    /// Seed of the inputs
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub(crate) seed: u64,
+    /// Write a JUnit XML report to FILE
+    #[arg(long, value_name = "FILE")]
+    pub(crate) junit: Option<PathBuf>,
+    /// Count what a device does not support as failed
+    #[arg(long)]
+    pub(crate) strict: bool,
+    #[command(flatten)]
+    pub(crate) json: Json,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct VerifyArgs {
+    /// Folder with config.json, *.safetensors and io.safetensors
+    #[arg(value_name = "DIR")]
+    pub(crate) dir: PathBuf,
+    /// Device to run on; may be repeated
+    #[arg(long = "device", value_name = "D", default_value = "cpu")]
+    pub(crate) devices: Vec<String>,
+    /// Arithmetic [default: exact, and served where the folder has io_served.safetensors]
+    #[arg(long, value_parser = precision())]
+    pub(crate) precision: Option<Precision>,
+    /// How tokens are fed, or what is compared; may be repeated [default: all of the precision]
+    #[arg(long = "form", value_name = "F", value_parser = form())]
+    pub(crate) forms: Vec<Form>,
+    #[command(flatten)]
+    pub(crate) json: Json,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct GenerateArgs {
+    /// Folder with config.json, *.safetensors and, for text, tokenizer.json
+    #[arg(value_name = "DIR")]
+    pub(crate) dir: PathBuf,
+    /// Text to continue; the begin-of-sentence token comes first
+    #[arg(long, value_name = "TEXT", required_unless_present = "tokens", conflicts_with = "tokens")]
+    pub(crate) prompt: Option<String>,
+    /// File with a JSON array of token ids, taken as they are; `-` is standard input
+    #[arg(long, value_name = "FILE")]
+    pub(crate) tokens: Option<PathBuf>,
+    /// Device to run on
+    #[arg(long, value_name = "D", default_value = "cpu")]
+    pub(crate) device: String,
+    /// New tokens at most
+    #[arg(long, value_name = "N", default_value_t = 64)]
+    pub(crate) max_tokens: usize,
+    /// Take the prompt as a user's turn, to be answered with this much reasoning
+    #[arg(long, conflicts_with = "tokens", value_parser = thinking())]
+    pub(crate) think: Option<Thinking>,
+    /// Release whose prompt format `--think` follows
+    #[arg(long, requires = "think", default_value = "preview", value_parser = prompt_profile())]
+    pub(crate) profile: PromptProfile,
+    /// 0 takes the likeliest token; the model card recommends 1
+    #[arg(long, value_name = "T", default_value_t = 0.0)]
+    pub(crate) temperature: f32,
+    /// Choose among the likeliest tokens that together reach this probability
+    #[arg(long, value_name = "P", default_value_t = 1.0, requires = "temperature")]
+    pub(crate) top_p: f32,
+    /// Seed of the random choice
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub(crate) seed: u64,
+    /// Arithmetic
+    #[arg(long, default_value = "exact", value_parser = precision())]
+    pub(crate) precision: Precision,
+    /// Tokens that the KV cache has room for [default: prompt and new tokens]
+    #[arg(long, value_name = "N")]
+    pub(crate) context: Option<usize>,
+    #[command(flatten)]
+    pub(crate) json: Json,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct PlanArgs {
+    /// v4-flash, v4-pro, tiny, or a folder with config.json
+    #[arg(value_name = "MODEL")]
+    pub(crate) model: String,
+    /// Tokens of context [default: as many as the model was trained for]
+    #[arg(long, value_name = "N")]
+    pub(crate) context: Option<u64>,
+    #[command(flatten)]
+    pub(crate) json: Json,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct SynthArgs {
+    /// Model whose sizes are taken
+    #[arg(value_name = "MODEL", value_parser = PossibleValuesParser::new(["tiny", "v4-flash", "v4-pro"]))]
+    pub(crate) model: String,
+    /// Folder to write, new or empty
+    #[arg(value_name = "DIR")]
+    pub(crate) dir: PathBuf,
+    /// Keep the first N layers [default: all]
+    #[arg(long, value_name = "N")]
+    pub(crate) layers: Option<usize>,
+    /// Routed experts per layer [default: the model's]
+    #[arg(long, value_name = "N")]
+    pub(crate) experts: Option<usize>,
+    /// Seed of the weights
+    #[arg(long, value_name = "S", default_value_t = 0)]
+    pub(crate) seed: u64,
+    #[command(flatten)]
+    pub(crate) json: Json,
+}
+
+/// A parser for the names that `name` gives to `all`.
+fn named<T, N>(all: &'static [T], name: N) -> impl TypedValueParser<Value = T>
+where
+    T: Copy + Send + Sync + 'static,
+    N: Fn(T) -> String + Clone + Send + Sync + 'static,
+{
+    let names = all.iter().map(|&value| name(value)).collect::<Vec<_>>();
+    PossibleValuesParser::new(names).try_map(move |given| {
+        all.iter().copied().find(|&value| name(value) == given).ok_or_else(|| format!("unknown name `{given}`"))
+    })
+}
+
+fn precision() -> impl TypedValueParser<Value = Precision> {
+    named(&[Precision::Exact, Precision::Served], |precision| precision.name().into())
+}
+
+fn form() -> impl TypedValueParser<Value = Form> {
+    named(&[Form::Prefill, Form::Decode, Form::Chunked, Form::Layer, Form::Short], |form| form.name().into())
+}
+
+fn thinking() -> impl TypedValueParser<Value = Thinking> {
+    named(&[Thinking::Off, Thinking::Low, Thinking::High, Thinking::Max], |thinking| thinking.to_string())
+}
+
+fn prompt_profile() -> impl TypedValueParser<Value = PromptProfile> {
+    named(&[PromptProfile::Preview, PromptProfile::Official0731], |profile| profile.to_string())
+}
+
+fn profile() -> impl TypedValueParser<Value = anychip_conformance::Profile> {
+    use anychip_conformance::Profile;
+    named(&[Profile::Quick, Profile::Full], |profile| match profile {
+        Profile::Quick => "quick".into(),
+        Profile::Full => "full".into(),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Args::command().debug_assert();
+    }
+
+    #[test]
+    fn json_without_a_file_is_standard_output() {
+        let target = |words: &[&str]| match Args::try_parse_from(words).unwrap().command {
+            Some(Command::Plan(args)) => args.json.target,
+            _ => None,
+        };
+        assert_eq!(target(&["anychip", "plan", "v4-pro"]), None);
+        assert_eq!(target(&["anychip", "plan", "v4-pro", "--json"]), Some("-".into()));
+        assert_eq!(target(&["anychip", "plan", "--json", "--context", "8", "v4-pro"]), Some("-".into()));
+        assert_eq!(target(&["anychip", "plan", "v4-pro", "--json", "f"]), Some("f".into()));
+    }
+
+    #[test]
+    fn names_are_those_of_the_libraries() {
+        let parsed = Args::try_parse_from([
+            "anychip", "verify", "d", "--precision", "served", "--form", "layer", "--form", "short",
+        ]);
+        let Some(Command::Verify(args)) = parsed.unwrap().command else { unreachable!() };
+        assert_eq!((args.precision, args.devices), (Some(Precision::Served), vec!["cpu".to_owned()]));
+        assert_eq!(args.forms, [Form::Layer, Form::Short]);
+        assert!(Args::try_parse_from(["anychip", "verify", "d", "--form", "sideways"]).is_err());
+        assert!(Args::try_parse_from(["anychip", "generate", "d"]).is_err(), "a prompt or tokens");
+        assert!(Args::try_parse_from(["anychip", "generate", "d", "--prompt", "x", "--top-p", "0.9"]).is_err());
+    }
+}

@@ -1,0 +1,110 @@
+//! A case: a name, an operation and how to build it on any device.
+
+use crate::builder::{Builder, Built};
+use anychip_core::{Device, Op, Result};
+use serde::Serialize;
+use std::fmt;
+use std::sync::Arc;
+
+/// How much of the catalogue is run.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Profile {
+    /// Every operation and mode over small shapes: seconds.
+    #[default]
+    Quick,
+    /// The same and shapes as large as a model's: minutes.
+    Full,
+}
+
+impl fmt::Display for Profile {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Profile::Quick => "quick",
+            Profile::Full => "full",
+        })
+    }
+}
+
+type Build = dyn Fn(&mut Builder<'_>) -> Result<Op> + Send + Sync;
+
+/// One operation over operands that follow from the case's name alone.
+#[derive(Clone)]
+pub struct Case {
+    /// `operation/variant/shape/seedN`. With the suite's version this is all it takes to run the case again.
+    pub name: String,
+    /// The operation that is judged.
+    pub op_name: &'static str,
+    /// The smallest profile that contains the case.
+    pub profile: Profile,
+    seed: u64,
+    build: Arc<Build>,
+}
+
+impl Case {
+    /// A case of `op_name`; `rest` is its name between the operation and the seed.
+    ///
+    /// `build` makes the operands and the operation. It may depend on nothing but what it takes from the [`Builder`].
+    pub fn new(
+        op_name: &'static str,
+        rest: &str,
+        profile: Profile,
+        seed: u64,
+        build: impl Fn(&mut Builder<'_>) -> Result<Op> + Send + Sync + 'static,
+    ) -> Case {
+        let name = format!("{op_name}/{rest}/seed{seed}");
+        Case { name, op_name, profile, seed, build: Arc::new(build) }
+    }
+
+    /// The name without the seed.
+    pub fn stem(&self) -> &str {
+        self.name.rsplit_once('/').map_or(&self.name, |(stem, _)| stem)
+    }
+
+    /// The operands on `device`, their contents queued, and the operation over them.
+    ///
+    /// # Errors
+    /// Those of the device.
+    pub(crate) fn build(&self, device: &dyn Device) -> Result<(Op, Built)> {
+        let mut builder = Builder::new(device, self.stem(), self.seed)?;
+        let op = (self.build)(&mut builder)?;
+        Ok((op, builder.finish()))
+    }
+
+    /// Contents of each operand, in the order they were made: what the case's name stands for.
+    ///
+    /// # Errors
+    /// Those of the device.
+    pub fn operand_bytes(&self, device: &dyn Device) -> Result<Vec<Vec<u8>>> {
+        Ok(self.build(device)?.1.operands.iter().map(|o| o.bytes().to_vec()).collect())
+    }
+}
+
+impl fmt::Debug for Case {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Case").field("name", &self.name).field("profile", &self.profile).finish_non_exhaustive()
+    }
+}
+
+/// Splits a case's name into stem and seed, where it has one.
+pub(crate) fn split_seed(name: &str) -> (&str, Option<u64>) {
+    match name.rsplit_once("/seed") {
+        Some((stem, seed)) => match seed.parse() {
+            Ok(seed) => (stem, Some(seed)),
+            Err(_) => (name, None),
+        },
+        None => (name, None),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_split_into_stem_and_seed() {
+        assert_eq!(split_seed("linear/f32/t5/seed12"), ("linear/f32/t5", Some(12)));
+        assert_eq!(split_seed("linear/f32/t5"), ("linear/f32/t5", None));
+        assert_eq!(split_seed("linear/f32/seedling"), ("linear/f32/seedling", None));
+    }
+}

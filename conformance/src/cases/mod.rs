@@ -1,0 +1,90 @@
+//! The catalogue: one file per operation, each a list of cases.
+
+use crate::builder::Builder;
+use crate::case::{Case, Profile};
+use anychip_core::{DType, Format, Op, Result, ScaleLayout, ScaleType};
+
+/// Cases of one operation, as they are listed.
+pub(crate) struct Cases {
+    op_name: &'static str,
+    seed: u64,
+    all: Vec<Case>,
+}
+
+impl Cases {
+    /// A case of every profile. `name` says what is special, then the shape: `e4m3-fp4/skewed/r7-n40-k144`.
+    fn quick(
+        &mut self,
+        name: impl AsRef<str>,
+        build: impl Fn(&mut Builder<'_>) -> Result<Op> + Send + Sync + 'static,
+    ) {
+        self.all.push(Case::new(self.op_name, name.as_ref(), Profile::Quick, self.seed, build));
+    }
+
+    /// A case of the full profile: a shape as a model has it.
+    fn full(&mut self, name: impl AsRef<str>, build: impl Fn(&mut Builder<'_>) -> Result<Op> + Send + Sync + 'static) {
+        self.all.push(Case::new(self.op_name, name.as_ref(), Profile::Full, self.seed, build));
+    }
+}
+
+macro_rules! catalogue {
+    ($($op:ident),* $(,)?) => {
+        $(mod $op;)*
+
+        /// Every case of a profile under a seed, in the order of the contract.
+        pub fn cases(profile: Profile, seed: u64) -> Vec<Case> {
+            let mut all = Vec::new();
+            $({
+                let mut cases = Cases { op_name: stringify!($op), seed, all: Vec::new() };
+                $op::list(&mut cases);
+                all.extend(cases.all.into_iter().filter(|case| case.profile <= profile));
+            })*
+            all
+        }
+    };
+}
+
+catalogue! {
+    sparse_attention,
+    dense_attention,
+    kv_compress,
+    index_scores,
+    top_k,
+    kv_store,
+    route,
+    expert_gemm,
+    expert_ffn,
+    linear,
+    embed,
+    rms_norm,
+    rope,
+    swiglu,
+    quantize,
+    dequantize,
+    hadamard,
+    hyper_pre,
+    hyper_post,
+    hyper_head,
+    newton_schulz,
+}
+
+/// Activations as served: e4m3, a ue8m0 scale per 128 columns of a row.
+const E4M3_ROWS: Format = Format::E4M3(ScaleLayout::per_row(128));
+/// FP8 weights as published: e4m3, a ue8m0 scale per 128 x 128 block.
+const E4M3_BLOCKS: Format = Format::E4M3(ScaleLayout::BLOCK_128);
+/// FP8 weights with f32 scales, as V3 has them.
+const E4M3_F32_BLOCKS: Format = Format::E4M3(ScaleLayout { scale: ScaleType::F32, rows: 128, cols: 128 });
+/// FP4 experts as published: e2m1, a ue8m0 scale per 32 columns of a row.
+const E2M1_ROWS: Format = Format::E2M1(ScaleLayout::per_row(32));
+const F32: Format = Format::Plain(DType::F32);
+const BF16: Format = Format::Plain(DType::BF16);
+const F16: Format = Format::Plain(DType::F16);
+
+/// A format as case names have it: `bf16`, `e4m3.1x128`, `e4m3.f32.128x128`.
+fn tag(format: Format) -> String {
+    let name = format.dtype().name();
+    match format.layout() {
+        None => name.into(),
+        Some(l) => format!("{name}{}.{}x{}", if l.scale == ScaleType::F32 { ".f32" } else { "" }, l.rows, l.cols),
+    }
+}
