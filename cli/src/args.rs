@@ -1,5 +1,6 @@
 //! The command line. Scripts depend on these names.
 
+use anychip_conformance::Profile as SuiteProfile;
 use anychip_runtime::Precision;
 use anychip_runtime::prompt::{Profile as PromptProfile, Thinking};
 use anychip_runtime::verify::Form;
@@ -56,8 +57,8 @@ pub(crate) struct ConformanceArgs {
     #[arg(long = "op", value_name = "OP")]
     pub(crate) ops: Vec<String>,
     /// Which shapes: quick takes seconds, full has real head counts and widths
-    #[arg(long, default_value = "quick", value_parser = profile())]
-    pub(crate) profile: anychip_conformance::Profile,
+    #[arg(long, default_value = "quick", value_parser = named(SUITE_PROFILES))]
+    pub(crate) profile: SuiteProfile,
     /// Run this one case, by the name that a report gives it
     #[arg(long, value_name = "NAME")]
     pub(crate) case: Option<String>,
@@ -83,10 +84,10 @@ pub(crate) struct VerifyArgs {
     #[arg(long = "device", value_name = "D", default_value = "cpu")]
     pub(crate) devices: Vec<String>,
     /// Arithmetic [default: exact, and served where the folder has io_served.safetensors]
-    #[arg(long, value_parser = precision())]
+    #[arg(long, value_parser = named(PRECISIONS))]
     pub(crate) precision: Option<Precision>,
     /// How tokens are fed, or what is compared; may be repeated [default: all of the precision]
-    #[arg(long = "form", value_name = "F", value_parser = form())]
+    #[arg(long = "form", value_name = "F", value_parser = named(FORMS))]
     pub(crate) forms: Vec<Form>,
     #[command(flatten)]
     pub(crate) json: Json,
@@ -110,10 +111,10 @@ pub(crate) struct GenerateArgs {
     #[arg(long, value_name = "N", default_value_t = 64)]
     pub(crate) max_tokens: usize,
     /// Take the prompt as a user's turn, to be answered with this much reasoning
-    #[arg(long, conflicts_with = "tokens", value_parser = thinking())]
+    #[arg(long, conflicts_with = "tokens", value_parser = named(THINKING))]
     pub(crate) think: Option<Thinking>,
     /// Release whose prompt format `--think` follows
-    #[arg(long, requires = "think", default_value = "preview", value_parser = prompt_profile())]
+    #[arg(long, requires = "think", default_value = "preview", value_parser = named(PROMPT_PROFILES))]
     pub(crate) profile: PromptProfile,
     /// 0 takes the likeliest token; the model card recommends 1
     #[arg(long, value_name = "T", default_value_t = 0.0)]
@@ -125,7 +126,7 @@ pub(crate) struct GenerateArgs {
     #[arg(long, value_name = "N", default_value_t = 0)]
     pub(crate) seed: u64,
     /// Arithmetic
-    #[arg(long, default_value = "exact", value_parser = precision())]
+    #[arg(long, default_value = "exact", value_parser = named(PRECISIONS))]
     pub(crate) precision: Precision,
     /// Tokens that the KV cache has room for [default: prompt and new tokens]
     #[arg(long, value_name = "N")]
@@ -167,41 +168,26 @@ pub(crate) struct SynthArgs {
     pub(crate) json: Json,
 }
 
-/// A parser for the names that `name` gives to `all`.
-fn named<T, N>(all: &'static [T], name: N) -> impl TypedValueParser<Value = T>
-where
-    T: Copy + Send + Sync + 'static,
-    N: Fn(T) -> String + Clone + Send + Sync + 'static,
-{
-    let names = all.iter().map(|&value| name(value)).collect::<Vec<_>>();
-    PossibleValuesParser::new(names).try_map(move |given| {
-        all.iter().copied().find(|&value| name(value) == given).ok_or_else(|| format!("unknown name `{given}`"))
-    })
+/// A parser for names.
+fn named<T: Copy + Send + Sync + 'static>(all: &'static [(&'static str, T)]) -> impl TypedValueParser<Value = T> {
+    let value = |given: &str| all.iter().find(|(name, _)| *name == given).map(|(_, value)| *value);
+    PossibleValuesParser::new(all.iter().map(|(name, _)| *name))
+        .try_map(move |given| value(&given).ok_or_else(|| format!("unknown name `{given}`")))
 }
 
-fn precision() -> impl TypedValueParser<Value = Precision> {
-    named(&[Precision::Exact, Precision::Served], |precision| precision.name().into())
-}
-
-fn form() -> impl TypedValueParser<Value = Form> {
-    named(&[Form::Prefill, Form::Decode, Form::Chunked, Form::Layer, Form::Short], |form| form.name().into())
-}
-
-fn thinking() -> impl TypedValueParser<Value = Thinking> {
-    named(&[Thinking::Off, Thinking::Low, Thinking::High, Thinking::Max], |thinking| thinking.to_string())
-}
-
-fn prompt_profile() -> impl TypedValueParser<Value = PromptProfile> {
-    named(&[PromptProfile::Preview, PromptProfile::Official0731], |profile| profile.to_string())
-}
-
-fn profile() -> impl TypedValueParser<Value = anychip_conformance::Profile> {
-    use anychip_conformance::Profile;
-    named(&[Profile::Quick, Profile::Full], |profile| match profile {
-        Profile::Quick => "quick".into(),
-        Profile::Full => "full".into(),
-    })
-}
+const PRECISIONS: &[(&str, Precision)] = &[("exact", Precision::Exact), ("served", Precision::Served)];
+const FORMS: &[(&str, Form)] = &[
+    ("prefill", Form::Prefill),
+    ("decode", Form::Decode),
+    ("chunked", Form::Chunked),
+    ("layer", Form::Layer),
+    ("short", Form::Short),
+];
+const THINKING: &[(&str, Thinking)] =
+    &[("off", Thinking::Off), ("low", Thinking::Low), ("high", Thinking::High), ("max", Thinking::Max)];
+const PROMPT_PROFILES: &[(&str, PromptProfile)] =
+    &[("preview", PromptProfile::Preview), ("official_0731", PromptProfile::Official0731)];
+const SUITE_PROFILES: &[(&str, SuiteProfile)] = &[("quick", SuiteProfile::Quick), ("full", SuiteProfile::Full)];
 
 #[cfg(test)]
 mod tests {
@@ -228,8 +214,20 @@ mod tests {
 
     #[test]
     fn names_are_those_of_the_libraries() {
+        PRECISIONS.iter().for_each(|(name, precision)| assert_eq!(*name, precision.name()));
+        FORMS.iter().for_each(|(name, form)| assert_eq!(*name, form.name()));
+        THINKING.iter().for_each(|(name, thinking)| assert_eq!(*name, thinking.to_string()));
+        PROMPT_PROFILES.iter().for_each(|(name, profile)| assert_eq!(*name, profile.to_string()));
         let parsed = Args::try_parse_from([
-            "anychip", "verify", "d", "--precision", "served", "--form", "layer", "--form", "short",
+            "anychip",
+            "verify",
+            "d",
+            "--precision",
+            "served",
+            "--form",
+            "layer",
+            "--form",
+            "short",
         ]);
         let Some(Command::Verify(args)) = parsed.unwrap().command else { unreachable!() };
         assert_eq!((args.precision, args.devices), (Some(Precision::Served), vec!["cpu".to_owned()]));

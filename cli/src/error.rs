@@ -28,9 +28,7 @@ pub(crate) enum Failure {
     #[error("the prompt is empty; give `--prompt` a text, or token ids with `--tokens FILE`")]
     EmptyPrompt,
     /// `--tokens` could not be read.
-    #[error(
-        "{file}: cannot be read: {source}; name a file with a JSON array of token ids, or `-` for standard input"
-    )]
+    #[error("{file}: cannot be read: {source}; name a file with a JSON array of token ids, or `-` for standard input")]
     TokensUnreadable { file: String, source: io::Error },
     /// `--tokens` holds something else.
     #[error("{file}: not a JSON array of token ids: {reason}; write them as [0, 297, 354]")]
@@ -47,19 +45,22 @@ pub(crate) enum Failure {
          {mend}"
     )]
     Context { prompt: usize, new: usize, needed: usize, limit: &'static str, context: usize, mend: &'static str },
+    /// More context than the model has positions for.
+    #[error("`--context {given}` is more than the {most} positions of the model; give at most {most}")]
+    ContextBeyondModel { given: usize, most: usize },
     /// Neither a preset nor a folder.
     #[error("`{given}` is neither a known model ({known}) nor a folder; name one of these, or a checkpoint's folder")]
     UnknownModel { given: String, known: &'static str },
     /// More layers than the model has.
     #[error("{model} has {has} layers, and `--layers {given}` asks for more; ask for at most {has}")]
-    TooManyLayers { model: &'static str, has: usize, given: usize },
+    TooManyLayers { model: String, has: usize, given: usize },
     /// The checkpoint that comes with the source is not where it should be.
     #[error("{}: the bundled checkpoint is not there; run from the repository's root, or name a folder with `verify` or \
              `generate`", .dir.display())]
     NoBundle { dir: PathBuf },
     /// Standard output refused, other than by being closed.
-    #[error("cannot write to standard output: {0}; {}", mend(.0))]
-    Stdout(io::Error),
+    #[error("cannot write to standard output: {source}; {}", mend(source))]
+    Stdout { source: io::Error },
     /// A report could not be written.
     #[error("{}: cannot write the report: {source}; {}", .file.display(), mend(source))]
     Report { file: PathBuf, source: io::Error },

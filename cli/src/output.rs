@@ -66,7 +66,7 @@ impl Output {
         let mut stdout = io::stdout().lock();
         match stdout.write_all(bytes).and_then(|()| stdout.flush()) {
             Err(error) if error.kind() == io::ErrorKind::BrokenPipe => self.closed = true,
-            other => other.map_err(Failure::Stdout)?,
+            other => other.map_err(|source| Failure::Stdout { source })?,
         }
         Ok(())
     }
@@ -95,9 +95,7 @@ impl Report {
         let file = fs::canonicalize(path).unwrap_or_else(|_| path.into());
         let to = match fs::metadata(&file) {
             Ok(found) if found.is_dir() => return Err(failed(io::ErrorKind::IsADirectory.into())),
-            Ok(found) if !found.is_file() => {
-                Begun::Direct(File::options().write(true).open(&file).map_err(failed)?)
-            }
+            Ok(found) if !found.is_file() => Begun::Direct(File::options().write(true).open(&file).map_err(failed)?),
             Ok(found) => {
                 // Refused here as writing over it would be, though a rename would not.
                 File::options().write(true).open(&file).map_err(failed)?;

@@ -12,18 +12,14 @@ pub(crate) struct Cases {
 }
 
 impl Cases {
-    /// A case of every profile. `name` says what is special, then the shape: `e4m3-fp4/skewed/r7-n40-k144`.
-    fn quick(
+    /// Adds a case to `profile` and those above it. `name` says what is special, then the shape: `skewed/r7-n40-k144`.
+    fn add(
         &mut self,
+        profile: Profile,
         name: impl AsRef<str>,
         build: impl Fn(&mut Builder<'_>) -> Result<Op> + Send + Sync + 'static,
     ) {
-        self.all.push(Case::new(self.op_name, name.as_ref(), Profile::Quick, self.seed, build));
-    }
-
-    /// A case of the full profile: a shape as a model has it.
-    fn full(&mut self, name: impl AsRef<str>, build: impl Fn(&mut Builder<'_>) -> Result<Op> + Send + Sync + 'static) {
-        self.all.push(Case::new(self.op_name, name.as_ref(), Profile::Full, self.seed, build));
+        self.all.push(Case::new(self.op_name, name.as_ref(), profile, self.seed, build));
     }
 }
 

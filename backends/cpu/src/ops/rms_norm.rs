@@ -1,4 +1,4 @@
-use crate::load::{Floats, Stores, dot, floats};
+use crate::load::{Floats, Stores, dot_f64, floats};
 use anychip_core::Result;
 use anychip_core::formats::round_bf16;
 use anychip_core::ops::{self, Rounding};
@@ -15,21 +15,29 @@ pub(crate) fn run(op: &ops::RmsNorm) -> Result<()> {
         || (),
         |(), row, out| {
             x.read(row * width, out);
-            let factor = match op.rounding {
-                Rounding::None => reciprocal_root(dot(out, out) as f64 / width as f64 + op.eps as f64),
-                Rounding::Bf16 => stepwise_factor(out, op.eps),
-            };
-            out.iter_mut().for_each(|x| *x *= factor);
-            if let Some(weight) = &weight {
-                out.iter_mut().zip(weight).for_each(|(x, w)| *x *= w);
+            match op.rounding {
+                Rounding::None => {
+                    // In f64, rounded once: a second rounding before bf16 flips one result in some thousands.
+                    let factor = reciprocal_root(dot_f64(out, out) / width as f64 + op.eps as f64);
+                    match &weight {
+                        Some(w) => {
+                            out.iter_mut().zip(w).for_each(|(x, &w)| *x = (*x as f64 * factor * w as f64) as f32)
+                        }
+                        None => out.iter_mut().for_each(|x| *x = (*x as f64 * factor) as f32),
+                    }
+                }
+                Rounding::Bf16 => {
+                    let factor = stepwise_factor(out, op.eps);
+                    out.iter_mut().for_each(|x| *x *= factor);
+                }
             }
         },
     );
     Ok(())
 }
 
-fn reciprocal_root(x: f64) -> f32 {
-    (1.0 / x.sqrt()) as f32
+fn reciprocal_root(x: f64) -> f64 {
+    1.0 / x.sqrt()
 }
 
 /// The factor with each step rounded to bf16. Squares that are bf16 have a sum that f64 holds exactly, so that its order
@@ -40,7 +48,7 @@ fn stepwise_factor(x: &[f32], eps: f32) -> f32 {
         lanes.iter_mut().zip(block).for_each(|(lane, &x)| *lane += round_bf16(x * x) as f64);
     }
     let mean = round_bf16((lanes.iter().sum::<f64>() / x.len() as f64) as f32);
-    round_bf16(reciprocal_root(round_bf16(mean + eps) as f64))
+    round_bf16(reciprocal_root(round_bf16(mean + eps) as f64) as f32)
 }
 
 #[cfg(test)]

@@ -16,9 +16,10 @@ pub(crate) fn run(op: &ops::Rope) -> Result<()> {
             x.read(row * dim, out);
             let angles = &angles[row / heads * rotated..][..rotated];
             for (pair, angle) in out[dim - rotated..].chunks_exact_mut(2).zip(angles.chunks_exact(2)) {
-                let ([a, b], cosine, sine) = ([pair[0], pair[1]], angle[0], sign * angle[1]);
-                pair[0] = a * cosine - b * sine;
-                pair[1] = b * cosine + a * sine;
+                // In f64, where both products are exact: they cancel, and bf16 shows what f32 would lose.
+                let [a, b, cosine, sine] = [pair[0], pair[1], angle[0], sign * angle[1]].map(f64::from);
+                pair[0] = (a * cosine - b * sine) as f32;
+                pair[1] = (b * cosine + a * sine) as f32;
             }
         },
     );

@@ -1,0 +1,127 @@
+use super::*;
+use crate::builder::HostMatrix;
+use anychip_core::ops::{ExpertFfn, ExpertWeights, Intermediates};
+
+#[derive(Clone, Copy)]
+struct Spec {
+    x: Format,
+    routed: Format,
+    /// The shared expert's format and inner size, where there is one.
+    shared: Option<(Format, usize)>,
+    served: bool,
+    out: DType,
+    limit: f32,
+    family: Family,
+    /// Chosen experts, row by row; what lies outside `0..count` is nobody.
+    chosen: Chosen,
+    count: usize,
+    rows: usize,
+    k: usize,
+    hidden: usize,
+    inner: usize,
+}
+
+#[derive(Clone, Copy, PartialEq)]
+enum Chosen {
+    /// Any experts, each once in a row.
+    Any,
+    /// One expert by all rows, another by the last row alone, nobody else.
+    Skewed,
+    /// Duplicates, -1 and experts that do not exist; the first row has no expert at all.
+    Odd,
+}
+
+impl Spec {
+    fn choose(&self, b: &mut Builder<'_>) -> Vec<i32> {
+        let mut all = Vec::new();
+        for row in 0..self.rows {
+            all.extend(match self.chosen {
+                Chosen::Any => b.random().permutation(self.count)[..self.k].iter().map(|&e| e as i32).collect(),
+                Chosen::Skewed if row + 1 == self.rows => (0..self.k as i32).map(|i| 1 + i % 2).collect::<Vec<_>>(),
+                Chosen::Skewed => vec![1; self.k],
+                Chosen::Odd if row == 0 => [-1, self.count as i32, i32::MIN, i32::MAX][..self.k].to_vec(),
+                Chosen::Odd => [0, 2, -1, 2][..self.k].to_vec(),
+            });
+        }
+        all
+    }
+
+    fn weights(
+        &self,
+        b: &mut Builder<'_>,
+        format: Format,
+        count: usize,
+        inner: usize,
+        used: impl Fn(usize) -> bool,
+    ) -> Result<ExpertWeights> {
+        // Gates and ups around 1: some beyond the limit, most within.
+        let (hidden, inward) = (self.hidden, (self.hidden as f32).sqrt().recip());
+        let mut one = |sizes, size| {
+            let mut matrix = HostMatrix::random(format, sizes, Normal, size, b.random());
+            (0..count).filter(|&e| !used(e)).for_each(|e| matrix.poison_group(e));
+            b.matrix_of(&matrix)
+        };
+        let [gate, up] = [one([count, inner, hidden], inward)?, one([count, inner, hidden], inward)?];
+        Ok(ExpertWeights { gate, up, down: one([count, hidden, inner], 0.1)? })
+    }
+
+    fn build(&self, b: &mut Builder<'_>) -> Result<Op> {
+        let Spec { rows, k, hidden, .. } = *self;
+        let chosen = self.choose(b);
+        let x = b.matrix(self.x, [1, rows, hidden], self.family, 1.0)?;
+        let experts = b.integers(&[rows, k], &chosen)?;
+        let shares: Vec<f32> = (0..rows * k).map(|_| (0.1 + b.random().uniform()) as f32).collect();
+        let weights = b.floats(DType::F32, &[rows, k], &shares)?;
+        let routed = self.weights(b, self.routed, self.count, self.inner, |e| chosen.contains(&(e as i32)))?;
+        let shared = match self.shared {
+            Some((format, inner)) => Some(self.weights(b, format, 1, inner, |_| true)?),
+            None => None,
+        };
+        let intermediates = if self.served { Intermediates::Served { block: 128 } } else { Intermediates::Exact };
+        let out = b.output(self.out, &[rows, hidden])?;
+        ExpertFfn { x, experts, weights, routed, shared, limit: self.limit, intermediates, out }.build()
+    }
+}
+
+pub(super) fn list(cases: &mut Cases) {
+    let exact = Spec {
+        x: F32,
+        routed: F32,
+        shared: None,
+        served: false,
+        out: DType::F32,
+        limit: 10.0,
+        family: Normal,
+        chosen: Chosen::Any,
+        count: 5,
+        rows: 4,
+        k: 2,
+        hidden: 48,
+        inner: 40,
+    };
+    let served =
+        Spec { x: E4M3_ROWS, routed: E2M1_ROWS, served: true, out: DType::BF16, hidden: 144, inner: 160, ..exact };
+    for (profile, variant, spec) in [
+        (Quick, "plain", exact),
+        (Quick, "clamped", Spec { limit: 0.5, shared: Some((F32, 24)), ..exact }),
+        (Quick, "unclamped", Spec { limit: f32::INFINITY, family: Outliers, x: BF16, routed: BF16, ..exact }),
+        (Quick, "odd", Spec { chosen: Chosen::Odd, k: 4, shared: Some((F32, 16)), ..exact }),
+        (Quick, "skewed", Spec { chosen: Chosen::Skewed, routed: E4M3_BLOCKS, ..exact }),
+        (Quick, "plain", served),
+        (Quick, "shared", Spec { shared: Some((E4M3_BLOCKS, 136)), family: Quiet, rows: 3, ..served }),
+        (Quick, "odd", Spec { chosen: Chosen::Odd, k: 4, out: DType::F32, ..served }),
+        (
+            Full,
+            "shared",
+            Spec { shared: Some((E4M3_BLOCKS, 2048)), rows: 2, hidden: 4096, inner: 2048, count: 4, ..served },
+        ),
+        (Full, "wide", Spec { rows: 9, k: 6, count: 32, hidden: 512, inner: 256, x: BF16, ..served }),
+    ] {
+        let Spec { rows, k, hidden, inner, count, .. } = spec;
+        let mode = if spec.served { "served" } else { "exact" };
+        let formats = format!("{}-{}-{}", tag(spec.x), tag(spec.routed), spec.out);
+        let shape = format!("e{count}-k{k}-t{rows}-d{hidden}-i{inner}");
+        let name = format!("{mode}/{variant}/{formats}/{}/{shape}", spec.family.name());
+        cases.add(profile, name, move |b| spec.build(b));
+    }
+}

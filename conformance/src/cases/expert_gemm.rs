@@ -1,0 +1,62 @@
+use super::*;
+use crate::builder::HostMatrix;
+use anychip_core::ops::ExpertGemm;
+
+struct Spec {
+    load: &'static str,
+    x: Format,
+    w: Format,
+    out: DType,
+    family: Family,
+    /// As given, however wild.
+    offsets: &'static [i32],
+    rows: usize,
+    n: usize,
+    k: usize,
+}
+
+impl Spec {
+    /// The rows that an expert's range holds, after clamping.
+    fn range(&self, expert: usize) -> std::ops::Range<usize> {
+        let clamp = |o: i32| (o.max(0) as usize).min(self.rows);
+        clamp(self.offsets[expert])..clamp(self.offsets[expert + 1])
+    }
+
+    fn build(&self, b: &mut Builder<'_>) -> Result<Op> {
+        let experts = self.offsets.len() - 1;
+        let mut x = HostMatrix::random(self.x, [1, self.rows, self.k], self.family, 1.0, b.random());
+        let mut w = HostMatrix::random(self.w, [experts, self.n, self.k], Normal, 0.1, b.random());
+        // What no expert multiplies, and experts that multiply nothing, are not to be looked at.
+        for row in (0..self.rows).filter(|row| (0..experts).all(|e| !self.range(e).contains(row))) {
+            x.poison_row(row);
+        }
+        for expert in (0..experts).filter(|&e| self.range(e).is_empty()) {
+            w.poison_group(expert);
+        }
+        let (x, w) = (b.matrix_of(&x)?, b.matrix_of(&w)?);
+        let offsets = b.integers(&[experts + 1], self.offsets)?;
+        let out = b.output(self.out, &[self.rows, self.n])?;
+        ExpertGemm { x, w, offsets, out }.build()
+    }
+}
+
+pub(super) fn list(cases: &mut Cases) {
+    let spec = |load, x, w, out, family, offsets, rows, n, k| Spec { load, x, w, out, family, offsets, rows, n, k };
+    for (profile, spec) in [
+        (Quick, spec("even", F32, F32, DType::F32, Normal, &[0, 3, 6, 9], 9, 20, 65)),
+        (Quick, spec("skewed", E4M3_ROWS, E2M1_ROWS, DType::BF16, Quiet, &[0, 0, 1, 1, 9, 11], 11, 40, 144)),
+        (Quick, spec("one_hot", E4M3_ROWS, E4M3_BLOCKS, DType::F32, Outliers, &[0, 0, 7, 7], 7, 136, 160)),
+        (Quick, spec("gaps", BF16, BF16, DType::BF16, Normal, &[2, 5, 5, 8], 11, 24, 48)),
+        (Quick, spec("descending", F32, E4M3_BLOCKS, DType::F32, Normal, &[4, 2, 6, 5, 8], 9, 16, 64)),
+        (Quick, spec("overlapping", F32, F32, DType::F32, Offset, &[0, 6, 3, 8], 8, 16, 40)),
+        (Quick, spec("outside", F32, F32, DType::F32, Normal, &[-5, 2, 100, i32::MAX], 6, 16, 32)),
+        (Quick, spec("even", E2M1_ROWS, E2M1_ROWS, DType::F32, Normal, &[0, 2, 5], 5, 20, 96)),
+        (Quick, spec("no_rows", BF16, E2M1_ROWS, DType::BF16, Normal, &[0, 0, 0], 0, 8, 32)),
+        (Full, spec("skewed", E4M3_ROWS, E2M1_ROWS, DType::BF16, Outliers, &[0, 1, 1, 1, 12, 13], 13, 512, 4096)),
+    ] {
+        let (experts, Spec { rows, n, k, .. }) = (spec.offsets.len() - 1, spec);
+        let formats = format!("{}-{}-{}", tag(spec.x), tag(spec.w), spec.out);
+        let name = format!("{}/{formats}/{}/e{experts}-r{rows}-n{n}-k{k}", spec.load, spec.family.name());
+        cases.add(profile, name, move |b| spec.build(b));
+    }
+}

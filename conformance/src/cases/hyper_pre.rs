@@ -1,0 +1,57 @@
+use super::*;
+use anychip_core::ops::HyperPre;
+
+#[derive(Clone, Copy)]
+struct Spec {
+    streams: DType,
+    x: DType,
+    family: Family,
+    scale: [f32; 3],
+    iterations: usize,
+    sizes: [usize; 3],
+}
+
+impl Spec {
+    fn build(&self, b: &mut Builder<'_>) -> Result<Op> {
+        let [rows, n, d] = self.sizes;
+        let mixes = n * (2 + n);
+        let streams = b.values(self.streams, &self.sizes, self.family, 1.0)?;
+        let mixer = b.values(DType::F32, &[mixes, n * d], Normal, ((n * d) as f32).sqrt().recip())?;
+        let base = b.values(DType::F32, &[mixes], Normal, 1.0)?;
+        let scale = b.floats(DType::F32, &[3], &self.scale)?;
+        let x = b.output(self.x, &[rows, d])?;
+        let [post, comb] = [b.output(DType::F32, &[rows, n])?, b.output(DType::F32, &[rows, n, n])?];
+        let (iterations, norm_eps, eps) = (self.iterations, 1e-6, 1e-6);
+        HyperPre { streams, mixer, base, scale, iterations, norm_eps, eps, x, post, comb }.build()
+    }
+}
+
+pub(super) fn list(cases: &mut Cases) {
+    let plain = Spec {
+        streams: DType::F32,
+        x: DType::F32,
+        family: Normal,
+        scale: [1.0, 0.5, 1.5],
+        iterations: 20,
+        sizes: [3, 4, 48],
+    };
+    for (profile, variant, spec) in [
+        (Quick, "plain", plain),
+        (
+            Quick,
+            "plain",
+            Spec { streams: DType::BF16, x: DType::BF16, family: Quiet, sizes: [7, 4, 64], ..plain },
+        ),
+        (Quick, "plain", Spec { family: Offset, sizes: [2, 3, 33], ..plain }),
+        // Softmax rows of almost one entry: the passes that follow have most to do.
+        (Quick, "saturated", Spec { family: Outliers, scale: [40.0, -40.0, 8.0], ..plain }),
+        (Quick, "one_pass", Spec { iterations: 1, ..plain }),
+        (Quick, "one_stream", Spec { sizes: [2, 1, 24], ..plain }),
+        (Quick, "sixteen_streams", Spec { sizes: [2, 16, 12], iterations: 3, ..plain }),
+        (Full, "plain", Spec { streams: DType::BF16, x: DType::BF16, sizes: [4, 4, 4096], ..plain }),
+    ] {
+        let ([rows, n, d], Spec { streams, x, iterations, .. }) = (spec.sizes, spec);
+        let name = format!("{variant}/{streams}-{x}/{}/t{rows}-n{n}-d{d}-i{iterations}", spec.family.name());
+        cases.add(profile, name, move |b| spec.build(b));
+    }
+}

@@ -1,0 +1,59 @@
+use super::*;
+use anychip_core::ops::{RmsNorm, Rounding};
+
+#[derive(Clone, Copy)]
+struct Spec {
+    x: DType,
+    weight: Option<DType>,
+    out: DType,
+    rounding: Rounding,
+    family: Family,
+    eps: f32,
+    size: f32,
+}
+
+impl Spec {
+    fn build(&self, b: &mut Builder<'_>, [rows, d]: [usize; 2]) -> Result<Op> {
+        let x = b.values(self.x, &[rows, d], self.family, self.size)?;
+        let weight = match self.weight {
+            Some(dtype) => Some(b.values(dtype, &[d], Normal, 1.0)?),
+            None => None,
+        };
+        let out = b.output(self.out, &[rows, d])?;
+        RmsNorm { x, weight, eps: self.eps, rounding: self.rounding, out }.build()
+    }
+}
+
+pub(super) fn list(cases: &mut Cases) {
+    let plain = Spec {
+        x: DType::F32,
+        weight: None,
+        out: DType::F32,
+        rounding: Rounding::None,
+        family: Normal,
+        eps: 1e-6,
+        size: 1.0,
+    };
+    let bf16 = Spec { x: DType::BF16, weight: Some(DType::BF16), out: DType::BF16, ..plain };
+    for (profile, variant, spec, sizes) in [
+        (Quick, "plain", plain, [3, 64]),
+        (Quick, "weight", Spec { weight: Some(DType::F32), family: Outliers, ..plain }, [5, 257]),
+        (Quick, "weight", Spec { family: Quiet, ..bf16 }, [7, 96]),
+        (Quick, "weight", Spec { family: Offset, x: DType::F16, out: DType::F16, ..bf16 }, [1, 512]),
+        (Quick, "served", Spec { weight: None, rounding: Rounding::Bf16, ..bf16 }, [8, 128]),
+        (Quick, "served", Spec { rounding: Rounding::Bf16, family: Quiet, out: DType::BF16, ..plain }, [6, 40]),
+        // So small that eps decides.
+        (Quick, "eps", Spec { size: 1e-4, ..plain }, [4, 32]),
+        (Quick, "one", Spec { family: Offset, ..plain }, [9, 1]),
+        (Quick, "zero", Spec { size: 0.0, weight: Some(DType::F32), ..plain }, [2, 16]),
+        (Full, "weight", Spec { family: Outliers, ..bf16 }, [33, 4096]),
+        (Full, "served", Spec { weight: None, rounding: Rounding::Bf16, ..bf16 }, [64, 512]),
+    ] {
+        let weight = spec.weight.map_or("none".into(), |w| w.to_string());
+        let [rows, d] = sizes;
+        let types = format!("{}-{weight}-{}", spec.x, spec.out);
+        cases.add(profile, format!("{variant}/{types}/{}/r{rows}-d{d}", spec.family.name()), move |b| {
+            spec.build(b, sizes)
+        });
+    }
+}
