@@ -8,6 +8,7 @@ pub use encode::HostMatrix;
 pub use operand::Operand;
 pub(crate) use operand::Changed;
 pub use pages::Stretch;
+pub(crate) use pages::lists;
 
 use crate::random::{Family, Random};
 use anychip_core::{DType, Device, Format, Matrix, Result, Shape, Stream, Tensor};

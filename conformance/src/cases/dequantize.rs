@@ -1,6 +1,5 @@
 use super::*;
 use crate::builder::HostMatrix;
-use anychip_core::ScaleLayout;
 use anychip_core::ops::Dequantize;
 
 fn build(b: &mut Builder<'_>, x: &HostMatrix, out: DType) -> Result<Op> {

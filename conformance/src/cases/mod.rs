@@ -1,8 +1,10 @@
 //! The catalogue: one file per operation, each a list of cases.
 
 use crate::builder::Builder;
-use crate::case::{Case, Profile};
-use anychip_core::{DType, Format, Op, Result, ScaleLayout, ScaleType};
+use crate::case::Case;
+use crate::case::Profile::{self, Full, Quick};
+use crate::random::Family::{self, Normal, Offset, Outliers, Quiet};
+use anychip_core::{DType, Format, Op, Operation, Result, ScaleLayout, ScaleType};
 
 /// Cases of one operation, as they are listed.
 pub(crate) struct Cases {

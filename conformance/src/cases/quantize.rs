@@ -1,7 +1,6 @@
 use super::*;
-use crate::random::Family;
 use anychip_core::ops::Quantize;
-use anychip_core::{Matrix, ScaleLayout};
+use anychip_core::Matrix;
 
 fn quantize(b: &mut Builder<'_>, x: DType, code: DType, block: usize, sizes: [usize; 2], values: &[f32]) -> Result<Op> {
     let [rows, cols] = sizes;
@@ -30,7 +29,7 @@ fn edges(b: &mut Builder<'_>, code: DType) -> Result<Op> {
     // With the largest code in the block its scale is 1, and these lie halfway between two codes, or next to that.
     for ties in [[0.25, 0.75, 1.25, 1.75, 2.5, 3.5, 5.0], [1.0625, 1.1875, 17.0, 19.0, 0.0009765625, 0.0029296875, 432.0]] {
         let ties: Vec<f32> = ties.into_iter().filter(|&x| x < max).collect();
-        for nudge in [f32::next_down, |x: f32| x, f32::next_up] {
+        for nudge in [f32::next_down as fn(f32) -> f32, |x| x, f32::next_up] {
             let both = ties.iter().flat_map(|&x| [nudge(x), -nudge(x)]);
             block(&[max].into_iter().chain(both).collect::<Vec<_>>());
         }
@@ -58,7 +57,7 @@ pub(super) fn list(cases: &mut Cases) {
         let [rows, cols] = sizes;
         let name = format!("{x}-{code}.1x{block}/{}/r{rows}-k{cols}", family.name());
         cases.add(profile, name, move |b| {
-            let values = Family::fill(family, b.random(), rows * cols, cols);
+            let values = family.fill(b.random(), rows * cols, cols);
             quantize(b, x, code, block, sizes, &values)
         });
     }

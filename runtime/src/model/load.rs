@@ -81,6 +81,7 @@ impl Model {
             cache,
             scratch: Scratch::default(),
             programs: HashMap::new(),
+            interrupt: Arc::default(),
         })
     }
 }

@@ -1,0 +1,189 @@
+use super::*;
+use crate::builder::{Stretch, lists};
+use anychip_core::KvFormat;
+use anychip_core::ops::{KeyScope, Rounding, SparseAttention};
+
+#[derive(Clone, Copy)]
+struct Spec {
+    q: DType,
+    out: DType,
+    heads: usize,
+    rounding: Rounding,
+    /// Family and size of queries and of keys.
+    q_values: (Family, f32),
+    k_values: (Family, f32),
+    /// Sequence of each row.
+    sequence: &'static [i32],
+    scopes: &'static [Scope],
+    sink: Sink,
+    lists: Lists,
+}
+
+/// A pool and the width of the lists into it.
+#[derive(Clone, Copy)]
+struct Scope {
+    format: KvFormat,
+    stretches: &'static [Stretch],
+    width: usize,
+}
+
+#[derive(Clone, Copy)]
+enum Sink {
+    Normal,
+    /// Each head's own: so large that nothing else is left, about the others' size, none at all.
+    Mixed,
+}
+
+#[derive(Clone, Copy, PartialEq)]
+enum Lists {
+    /// Most places name an entry, others are -1 or lie outside.
+    Random,
+    /// The same, and every second row's list names nothing.
+    EmptyRows,
+    /// One entry over and over.
+    Repeated,
+}
+
+impl Spec {
+    fn scope(&self, b: &mut Builder<'_>, scope: &Scope) -> Result<KeyScope> {
+        let Scope { format, stretches, width } = *scope;
+        let (rows, (family, size)) = (self.sequence.len(), self.k_values);
+        let kv = b.paged(format, stretches, self.sequence, family, size)?;
+        let mut entries = lists(b.random(), stretches, self.sequence, width);
+        for (row, list) in entries.chunks_mut(width.max(1)).enumerate() {
+            match self.lists {
+                Lists::EmptyRows if row % 2 == 0 => list.fill(-1),
+                Lists::Repeated => {
+                    let one = *list.iter().max().unwrap_or(&0);
+                    list.iter_mut().filter(|e| **e >= 0).for_each(|e| *e = one.min(63));
+                }
+                _ => {}
+            }
+        }
+        Ok(KeyScope { kv, entries: b.integers(&[rows, width], &entries)? })
+    }
+
+    fn build(&self, b: &mut Builder<'_>) -> Result<Op> {
+        let (rows, heads, dim) = (self.sequence.len(), self.heads, self.scopes[0].format.dim());
+        let (family, size) = self.q_values;
+        let q = b.values(self.q, &[rows, heads, dim], family, size)?;
+        let mut scopes = Vec::new();
+        for scope in self.scopes {
+            scopes.push(self.scope(b, scope)?);
+        }
+        let sinks: Vec<f32> = match self.sink {
+            Sink::Normal => Normal.fill(b.random(), heads, heads),
+            Sink::Mixed => (0..heads).map(|h| [1000.0, 0.5, f32::NEG_INFINITY][h % 3]).collect(),
+        };
+        let sink = b.floats(DType::F32, &[heads], &sinks)?;
+        let out = b.output(self.out, &[rows, heads, dim])?;
+        let scale = (dim as f32).sqrt().recip();
+        SparseAttention { q, scopes, sink, scale, rounding: self.rounding, out }.build()
+    }
+}
+
+const FLASH: KvFormat = KvFormat::Fp8 { nope: 448, rope: 64 };
+const SHORT: KvFormat = KvFormat::Fp8 { nope: 80, rope: 16 };
+const SMALL: KvFormat = KvFormat::F32 { dim: 32 };
+
+const fn from(start: usize, len: usize) -> Stretch {
+    Stretch { start, len }
+}
+
+pub(super) fn list(cases: &mut Cases) {
+    let exact = Spec {
+        q: DType::F32,
+        out: DType::F32,
+        heads: 4,
+        rounding: Rounding::None,
+        q_values: (Normal, 1.0),
+        k_values: (Normal, 1.0),
+        sequence: &[0, 0, 1, 0, 1],
+        scopes: &[Scope { format: SMALL, stretches: &[from(0, 100), from(0, 7)], width: 40 }],
+        sink: Sink::Normal,
+        lists: Lists::Random,
+    };
+    let served = Spec {
+        q: DType::BF16,
+        out: DType::BF16,
+        heads: 8,
+        rounding: Rounding::Bf16,
+        q_values: (Normal, 2.0),
+        sequence: &[1, 0, 1],
+        scopes: &[
+            Scope { format: FLASH, stretches: &[from(0, 90), from(65, 130)], width: 128 },
+            Scope { format: FLASH, stretches: &[from(0, 20), from(0, 70)], width: 70 },
+        ],
+        ..exact
+    };
+    for (profile, variant, spec) in [
+        (Quick, "window", exact),
+        (Quick, "empty_rows", Spec { lists: Lists::EmptyRows, sequence: &[0, 1, -1, 2, 1], ..exact }),
+        (Quick, "repeated", Spec { lists: Lists::Repeated, sink: Sink::Mixed, heads: 3, ..exact }),
+        (
+            Quick,
+            "two_scopes",
+            Spec {
+                scopes: &[
+                    Scope { format: SMALL, stretches: &[from(0, 64), from(0, 3)], width: 9 },
+                    Scope { format: SMALL, stretches: &[from(0, 65), from(0, 0)], width: 70 },
+                ],
+                k_values: (Quiet, 1.0),
+                ..exact
+            },
+        ),
+        // All scores near -360: nothing but their differences counts.
+        (Quick, "low_scores", Spec { q_values: (Offset, -1.0), k_values: (Offset, 1.0), ..exact }),
+        (
+            Quick,
+            "far",
+            Spec { scopes: &[Scope { format: SHORT, stretches: &[from(250_000, 130), from(9, 1)], width: 33 }], ..exact },
+        ),
+        (
+            Quick,
+            "fp4",
+            Spec {
+                scopes: &[Scope { format: KvFormat::Fp4 { dim: 48 }, stretches: &[from(0, 70), from(0, 70)], width: 20 }],
+                ..exact
+            },
+        ),
+        (
+            Quick,
+            "no_places",
+            Spec { scopes: &[Scope { format: SMALL, stretches: &[from(0, 1), from(0, 1)], width: 0 }], ..exact },
+        ),
+        (Quick, "served", served),
+        (Quick, "served_exact", Spec { rounding: Rounding::None, sink: Sink::Mixed, ..served }),
+        (
+            Quick,
+            "served",
+            Spec {
+                out: DType::F32,
+                scopes: &[Scope { format: SHORT, stretches: &[from(0, 64), from(64, 64)], width: 200 }],
+                lists: Lists::EmptyRows,
+                sequence: &[1, 0, 1, 5],
+                k_values: (Outliers, 0.2),
+                ..served
+            },
+        ),
+        (
+            Full,
+            "served",
+            Spec {
+                heads: 64,
+                scopes: &[
+                    Scope { format: FLASH, stretches: &[from(1_000_000, 128), from(0, 100)], width: 128 },
+                    Scope { format: FLASH, stretches: &[from(0, 4000), from(0, 25)], width: 512 },
+                ],
+                sequence: &[0, 1],
+                ..served
+            },
+        ),
+    ] {
+        let widths: Vec<String> =
+            spec.scopes.iter().map(|s| format!("{}x{}", s.format.to_string().replace('+', "-"), s.width)).collect();
+        let Spec { q, out, heads, sequence, .. } = spec;
+        let name = format!("{variant}/{q}-{out}/{}/t{}-h{heads}", widths.join("/"), sequence.len());
+        cases.add(profile, name, move |b| spec.build(b));
+    }
+}
