@@ -98,12 +98,8 @@ pub(crate) struct GenerateArgs {
     /// Folder with config.json, *.safetensors and, for text, tokenizer.json
     #[arg(value_name = "DIR")]
     pub(crate) dir: PathBuf,
-    /// Text to continue; the begin-of-sentence token comes first
-    #[arg(long, value_name = "TEXT", required_unless_present = "tokens", conflicts_with = "tokens")]
-    pub(crate) prompt: Option<String>,
-    /// File with a JSON array of token ids, taken as they are; `-` is standard input
-    #[arg(long, value_name = "FILE")]
-    pub(crate) tokens: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) source: Source,
     /// Device to run on
     #[arg(long, value_name = "D", default_value = "cpu")]
     pub(crate) device: String,
@@ -133,6 +129,18 @@ pub(crate) struct GenerateArgs {
     pub(crate) context: Option<usize>,
     #[command(flatten)]
     pub(crate) json: Json,
+}
+
+/// What is continued: one of the two.
+#[derive(Debug, clap::Args)]
+#[group(required = true, multiple = false)]
+pub(crate) struct Source {
+    /// Text to continue; the begin-of-sentence token comes first
+    #[arg(long, value_name = "TEXT")]
+    pub(crate) prompt: Option<String>,
+    /// File with a JSON array of token ids, taken as they are; `-` is standard input
+    #[arg(long, value_name = "FILE")]
+    pub(crate) tokens: Option<PathBuf>,
 }
 
 #[derive(Debug, clap::Args)]

@@ -3,50 +3,76 @@
 use crate::error::Failure;
 use crate::interrupt::{self, Interruptible};
 use anychip_core::{Device, Error};
+use std::fmt;
 use std::sync::Arc;
 
-/// The devices of this build, in the order in which they are listed.
-pub(crate) const BUILT: [&str; 2] = ["reference", "cpu"];
+/// A device of this build.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Name {
+    /// The oracle.
+    Reference,
+    /// The CPU.
+    Cpu,
+}
 
-/// Names that belong to backends which this build does not have.
+/// The devices of this build, in the order in which they are listed.
+pub(crate) const BUILT: [Name; 2] = [Name::Reference, Name::Cpu];
+
+/// Names of backends which this build does not have.
 pub(crate) const ABSENT: [&str; 2] = ["wgpu[:N]", "ascend[:PROFILE]"];
 
-/// Opens a device as it is.
-pub(crate) fn open(name: &str) -> Result<Box<dyn Device>, Failure> {
-    match name {
-        "reference" => {
-            // The oracle's operands are host memory: the machine's is its limit, as the CPU's.
-            let memory = anychip_cpu::open().info().memory_bytes;
-            Ok(anychip_reference::open(memory.unwrap_or(u64::MAX / 2)))
+impl Name {
+    /// The device that `given` names on the command line.
+    pub(crate) fn of(given: &str) -> Result<Name, Failure> {
+        if let Some(name) = BUILT.into_iter().find(|name| name.to_string() == given) {
+            return Ok(name);
         }
-        "cpu" => Ok(anychip_cpu::open()),
-        _ if absent(name) => Err(Error::Unavailable {
-            device: name.into(),
-            cause: "this build does not have its backend".into(),
-            mend: format!("use {}", BUILT.join(" or ")),
+        let built = BUILT.map(|name| name.to_string()).join(", ");
+        if absent(given) {
+            let cause = "this build does not have its backend".into();
+            return Err(Error::Unavailable { device: given.into(), cause, mend: format!("use one of: {built}") }.into());
         }
-        .into()),
-        _ => Err(Failure::UnknownDevice {
-            name: name.into(),
-            known: format!("{} (and {} in builds that have them)", BUILT.join(", "), ABSENT.join(", ")),
-        }),
+        let known = format!("{built} (and {} in builds that have them)", ABSENT.join(", "));
+        Err(Failure::UnknownDevice { name: given.into(), known })
+    }
+
+    /// Several of them, each once; all names are looked at before any device is opened.
+    pub(crate) fn of_all(given: &[String]) -> Result<Vec<Name>, Failure> {
+        let mut names = Vec::new();
+        for name in given {
+            let name = Name::of(name)?;
+            if !names.contains(&name) {
+                names.push(name);
+            }
+        }
+        Ok(names)
+    }
+
+    /// Opens the device as it is.
+    pub(crate) fn open(self) -> Box<dyn Device> {
+        match self {
+            Name::Reference => {
+                // The oracle's operands are host memory: its limit is the machine's, which the CPU knows.
+                let memory = anychip_cpu::open().info().memory_bytes;
+                anychip_reference::open(memory.unwrap_or(u64::MAX / 2))
+            }
+            Name::Cpu => anychip_cpu::open(),
+        }
+    }
+
+    /// Opens the device so that it stops at Ctrl-C.
+    pub(crate) fn open_interruptible(self) -> Arc<dyn Device> {
+        Interruptible::new(self.open(), interrupt::flag())
     }
 }
 
-/// Opens a device that stops at Ctrl-C.
-pub(crate) fn open_interruptible(name: &str) -> Result<Arc<dyn Device>, Failure> {
-    Ok(Interruptible::new(open(name)?, interrupt::flag()))
-}
-
-/// `names` without repetitions.
-pub(crate) fn once(names: &[String]) -> Vec<&str> {
-    let mut once: Vec<&str> = Vec::new();
-    for name in names {
-        if !once.contains(&&**name) {
-            once.push(name);
-        }
+impl fmt::Display for Name {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Name::Reference => "reference",
+            Name::Cpu => "cpu",
+        })
     }
-    once
 }
 
 /// Whether a name is of the grammar of a backend that is not built.
@@ -67,24 +93,26 @@ mod tests {
     #[test]
     fn built_devices_open_under_their_names() {
         for name in BUILT {
-            assert_eq!(open(name).unwrap().info().name, name);
+            assert_eq!(Name::of(&name.to_string()).unwrap(), name);
+            assert_eq!(name.open().info().name, name.to_string());
+            assert_eq!(name.open_interruptible().info().name, name.to_string());
         }
     }
 
     #[test]
     fn other_names_say_which_devices_there_are() {
         for name in ["wgpu", "wgpu:1", "ascend", "ascend:910b"] {
-            let message = open(name).map(|_| ()).unwrap_err().to_string();
-            assert!(message.contains("this build") && message.contains("reference or cpu"), "{message}");
+            let message = Name::of(name).unwrap_err().to_string();
+            assert!(message.contains("this build") && message.contains("reference, cpu"), "{message}");
         }
         for name in ["", "gpu", "cpu:0", "wgpu:x", "ascend:", "Reference"] {
-            let message = open(name).map(|_| ()).unwrap_err().to_string();
+            let message = Name::of(name).unwrap_err().to_string();
             assert!(message.contains("no device") && message.contains("wgpu[:N]"), "{message}");
         }
     }
 
     #[test]
     fn a_device_named_twice_is_used_once() {
-        assert_eq!(once(&["cpu", "reference", "cpu"].map(String::from)), ["cpu", "reference"]);
+        assert_eq!(Name::of_all(&["cpu", "reference", "cpu"].map(String::from)).unwrap(), [Name::Cpu, Name::Reference]);
     }
 }

@@ -132,6 +132,10 @@ fn beside(file: &Path, permissions: Option<fs::Permissions>) -> io::Result<Named
         Some(folder) if folder != Path::new("") => folder,
         _ => Path::new("."),
     };
+    // Looked at first: the error of a missing folder would speak of the temporary name.
+    if !fs::metadata(folder)?.is_dir() {
+        return Err(io::ErrorKind::NotADirectory.into());
+    }
     let mut builder = tempfile::Builder::new();
     builder.prefix(".anychip-").suffix(".partial");
     #[cfg(unix)]
@@ -182,7 +186,10 @@ mod tests {
     fn a_place_that_cannot_be_written_is_found_at_the_beginning() {
         let dir = tempfile::tempdir().unwrap();
         let refused = |path: &Path| Report::begin(path).map(drop).unwrap_err().to_string();
-        assert!(refused(&dir.path().join("none/report.json")).contains("a folder that exists"));
+        assert!(
+            refused(&dir.path().join("none/report.json"))
+                .contains("none/report.json: cannot write the report: No such file or directory (os error 2); name")
+        );
         assert!(refused(dir.path()).contains("not a folder"));
         fs::write(dir.path().join("file"), "").unwrap();
         assert!(refused(&dir.path().join("file/report.json")).contains("cannot write the report"));

@@ -3,10 +3,11 @@
 use super::generate::Run;
 use super::verify::{HEADER, Subject};
 use super::{conformance, devices as list};
+use crate::devices::{BUILT, Name};
 use crate::error::Failure;
 use crate::output::Output;
-use crate::{Outcome, devices};
-use anychip_conformance::Selection;
+use crate::{Outcome, interrupt};
+use anychip_conformance::{Counts, Selection};
 use anychip_runtime::Precision;
 use anychip_runtime::generate::Continuation;
 use anychip_runtime::sample::Sampling;
@@ -25,21 +26,29 @@ pub(crate) fn run() -> Result<Outcome, Failure> {
 
     output.line("\nConformance, quick profile: each operation against the oracle")?;
     let mut passed = true;
-    for device in devices::BUILT {
-        passed &= conformance::judge(device, &Selection::default(), false, &mut output)?.1;
+    for device in BUILT {
+        let report = conformance::judge(device, &Selection::default())?;
+        interrupt::check()?;
+        let Counts { passed: kept, executed, unsupported, .. } = report.counts;
+        let device = device.to_string();
+        output.line(&format!("{device:<10} {kept} of {executed} cases passed, {unsupported} unsupported"))?;
+        for failure in report.failures() {
+            output.line(&format!("FAILED {failure}"))?;
+        }
+        passed &= report.passed;
     }
 
     output.line(&format!("\nThe checkpoint in {}, against logits that other code computed", dir.display()))?;
     output.print(HEADER)?;
     let subject = Subject::open(&dir)?;
     let mut results = Vec::new();
-    for device in devices::BUILT {
+    for device in BUILT {
         subject.judge(device, Precision::Exact, &[Form::Prefill], &mut output, &mut results)?;
     }
-    subject.judge("cpu", Precision::Served, &[Form::Layer], &mut output, &mut results)?;
+    subject.judge(Name::Cpu, Precision::Served, &[Form::Layer], &mut output, &mut results)?;
     passed &= results.iter().all(|verdict| verdict.passed);
 
-    output.line("\nIts continuation, on cpu")?;
+    output.line("\nWhat it makes of a few words, on cpu")?;
     generate(&dir, &mut output)?;
 
     output.line(if passed { "\nAll passed." } else { "\nSomething FAILED; see above." })?;
@@ -58,14 +67,14 @@ pub(crate) fn run() -> Result<Outcome, Failure> {
 
 fn generate(dir: &Path, output: &mut Output) -> Result<(), Failure> {
     let tokenizer = Tokenizer::open(dir.join("tokenizer.json"))?;
-    let mut run = Run::open("cpu", dir, Precision::Exact, 256)?;
+    let mut run = Run::open(Name::Cpu, dir, Precision::Exact, 256)?;
     let config = run.model.config();
     let prompt = tokenizer.encode(PROMPT, Some(config.bos))?;
     let stop = config.eos.clone();
     let how = Continuation { max_tokens: NEW_TOKENS, sampling: Sampling::Greedy, seed: 0, stop };
-    output.print(&format!("{PROMPT} ->"))?;
+    output.print(PROMPT)?;
     let made = run.continue_prompt(&prompt, &how, Some(&tokenizer), output)?;
-    crate::interrupt::check()?;
+    interrupt::check()?;
     output.line(&format!("({:.0} new tokens per second)", made.decode_tokens_per_s()))
 }
 

@@ -39,7 +39,7 @@ pub(crate) fn run(args: &DevicesArgs) -> Result<Outcome, Failure> {
 pub(super) fn list(output: &mut Output) -> Result<Vec<Entry>, Failure> {
     let mut entries = Vec::new();
     for name in devices::BUILT {
-        let info = devices::open(name)?.info();
+        let info = name.open().info();
         let memory = info.memory_bytes.map_or("memory unknown".into(), binary);
         output.line(&format!("{:<10} {:>10}  {}", info.name, memory, info.description))?;
         entries.push(Entry {

@@ -2,10 +2,11 @@
 
 use super::fallback_remark;
 use crate::args::GenerateArgs;
+use crate::devices::Name;
 use crate::error::Failure;
 use crate::output::{Output, note};
 use crate::progress::Line;
-use crate::{Outcome, devices, interrupt};
+use crate::{Outcome, interrupt};
 use anychip_runtime::config::Config;
 use anychip_runtime::generate::{Continuation, Generation, generate};
 use anychip_runtime::prompt::user_turn;
@@ -38,6 +39,7 @@ struct Document<'a> {
 
 pub(crate) fn run(args: &GenerateArgs) -> Result<Outcome, Failure> {
     let mut output = Output::begin(args.json.target.as_deref())?;
+    let device = Name::of(&args.device)?;
     let config = Config::open(&args.dir)?;
     let (prompt, tokenizer) = prompt(args, &config)?;
     let context = context(args, prompt.len(), config.max_position_embeddings)?;
@@ -47,7 +49,7 @@ pub(crate) fn run(args: &GenerateArgs) -> Result<Outcome, Failure> {
         seed: args.seed,
         stop: config.eos.clone(),
     };
-    let mut run = Run::open(&args.device, &args.dir, args.precision, context)?;
+    let mut run = Run::open(device, &args.dir, args.precision, context)?;
     let made = run.continue_prompt(&prompt, &how, tokenizer.as_ref(), &mut output)?;
 
     let fallback_ops = run.fallbacks();
@@ -55,7 +57,7 @@ pub(crate) fn run(args: &GenerateArgs) -> Result<Outcome, Failure> {
     let (prefill, decode) = (made.prefill_tokens_per_s(), made.decode_tokens_per_s());
     note(&format!(
         "{}, {} precision: {} prompt tokens at {prefill:.1}/s, {} new tokens at {decode:.1}/s ({clock} clock){}",
-        args.device,
+        device,
         args.precision.name(),
         made.prompt_tokens,
         made.tokens.len(),
@@ -87,11 +89,11 @@ pub(crate) fn run(args: &GenerateArgs) -> Result<Outcome, Failure> {
 /// The prompt's tokens, and the tokenizer where there is one: text needs it, tokens do not.
 fn prompt(args: &GenerateArgs, config: &Config) -> Result<(Vec<u32>, Option<Tokenizer>), Failure> {
     let tokenizer = args.dir.join("tokenizer.json");
-    if let Some(file) = &args.tokens {
+    if let Some(file) = &args.source.tokens {
         let tokenizer = tokenizer.exists().then(|| Tokenizer::open(&tokenizer)).transpose()?;
         return Ok((tokens(file, config.vocab_size)?, tokenizer));
     }
-    let text = args.prompt.as_deref().unwrap_or_default();
+    let text = args.source.prompt.as_deref().unwrap_or_default();
     if text.is_empty() {
         return Err(Failure::EmptyPrompt);
     }
@@ -168,11 +170,10 @@ pub(super) struct Run {
 }
 
 impl Run {
-    pub(super) fn open(device: &str, dir: &Path, precision: Precision, context: usize) -> Result<Run, Failure> {
-        let opened = devices::open_interruptible(device)?;
+    pub(super) fn open(device: Name, dir: &Path, precision: Precision, context: usize) -> Result<Run, Failure> {
         let line = Line::bytes(&format!("{device}: loading"));
         let options = Options { precision, context, ..Options::default() };
-        Ok(Run { model: Model::open(opened, dir, options, &line, interrupt::flag())? })
+        Ok(Run { model: Model::open(device.open_interruptible(), dir, options, &line, interrupt::flag())? })
     }
 
     fn fallbacks(&self) -> Vec<(String, u64)> {

@@ -2,10 +2,11 @@
 
 use super::fallback_remark;
 use crate::args::VerifyArgs;
+use crate::devices::Name;
 use crate::error::Failure;
 use crate::output::Output;
 use crate::progress::Line;
-use crate::{Outcome, devices, interrupt};
+use crate::{Outcome, interrupt};
 use anychip_runtime::config::Config;
 use anychip_runtime::verify::{Expected, ExpectedServed, Form, Verdict, verify};
 use anychip_runtime::{Model, Options, Precision};
@@ -28,9 +29,10 @@ pub(crate) fn run(args: &VerifyArgs) -> Result<Outcome, Failure> {
         None => subject.precisions(),
     };
     let plan = forms(&precisions, &args.forms)?;
+    let devices = Name::of_all(&args.devices)?;
     output.print(HEADER)?;
     let mut results = Vec::new();
-    for device in devices::once(&args.devices) {
+    for device in devices {
         for (precision, forms) in &plan {
             subject.judge(device, *precision, forms, &mut output, &mut results)?;
         }
@@ -80,7 +82,7 @@ impl Subject<'_> {
     /// Loads the model once and judges it in each form, a line for each.
     pub(super) fn judge(
         &self,
-        device: &str,
+        device: Name,
         precision: Precision,
         forms: &[Form],
         output: &mut Output,
@@ -89,10 +91,9 @@ impl Subject<'_> {
         let served = self.served.as_ref();
         let tokens = served.map_or(0, |served| served.tokens.len()).max(self.expected.tokens.len());
         let options = Options { precision, context: tokens.max(1), ..Options::default() };
-        let opened = devices::open_interruptible(device)?;
         let mut model = {
             let line = Line::bytes(&format!("{device}: loading"));
-            Model::open(opened, self.dir, options, &line, interrupt::flag())?
+            Model::open(device.open_interruptible(), self.dir, options, &line, interrupt::flag())?
         };
         for &form in forms {
             let verdict = {

@@ -45,8 +45,7 @@ impl HostMatrix {
                 let (bytes, factor) = block_scale(format, layout.scale, amax);
                 for (row, col) in block {
                     let x = values[at(row, col)] / factor;
-                    codes[at(row, col)] =
-                        if format.dtype() == DType::E2M1 { e2m1::encode(x) } else { e4m3::encode(x) };
+                    codes[at(row, col)] = if format.dtype() == DType::E2M1 { e2m1::encode(x) } else { e4m3::encode(x) };
                 }
                 scales.extend(bytes);
             }

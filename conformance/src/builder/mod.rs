@@ -5,8 +5,8 @@ mod operand;
 mod pages;
 
 pub use encode::HostMatrix;
-pub use operand::Operand;
 pub(crate) use operand::Changed;
+pub use operand::Operand;
 pub use pages::Stretch;
 pub(crate) use pages::lists;
 

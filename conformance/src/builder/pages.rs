@@ -100,7 +100,8 @@ mod tests {
     fn a_late_stretch_takes_only_the_pages_it_needs() {
         let device = anychip_reference::open(1 << 24);
         let mut builder = Builder::new(&*device, "pages", 0).unwrap();
-        let stretches = [Stretch { start: 100_000, len: 70 }, Stretch { start: 0, len: 0 }, Stretch { start: 0, len: 1 }];
+        let stretches =
+            [Stretch { start: 100_000, len: 70 }, Stretch { start: 0, len: 0 }, Stretch { start: 0, len: 1 }];
         let format = KvFormat::Fp8 { nope: 64, rope: 16 };
         let paged = builder.paged(format, &stretches, &[0, 2], Family::Normal, 1.0).unwrap();
         assert_eq!(paged.pool.page_count(), 3 + 2);

@@ -2,6 +2,7 @@ use super::*;
 use crate::builder::HostMatrix;
 use anychip_core::ops::ExpertGemm;
 
+#[derive(Clone, Copy)]
 struct Spec {
     load: &'static str,
     x: Format,

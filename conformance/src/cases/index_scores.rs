@@ -1,6 +1,5 @@
 use super::*;
 use crate::builder::Stretch;
-use anychip_core::KvFormat;
 use anychip_core::ops::{IndexScores, Rounding};
 
 #[derive(Clone, Copy)]
@@ -69,7 +68,7 @@ pub(super) fn list(cases: &mut Cases) {
             Spec { heads: 64, lengths: &[2000, 130], rows: &[(0, 2000), (1, 130), (0, 1000)], width: 2048, ..fp4 },
         ),
     ] {
-        let keys = spec.keys.to_string().replace('+', "-");
+        let keys = kv_tag(spec.keys);
         let Spec { q, weights, heads, rows, width, .. } = spec;
         let shape = format!("t{}-h{heads}-n{width}", rows.len());
         let name = format!("{variant}/{}-{weights}-{keys}/{}/{shape}", tag(q), spec.family.name());

@@ -89,7 +89,7 @@ pub(super) fn list(cases: &mut Cases) {
     const LATE: &[(i32, i32)] = &run::<3>((1 << 20) - 2);
     /// Three sequences at places of their own, and rows of sequences that there are not.
     const MIXED: &[(i32, i32)] =
-        &[(0, 6), (0, 7), (2, 3), (1, 0), (-1, 3), (1, 1), (0, 8), (3, 7), (2, 4), (1, 2), (1, 3), (i32::MAX, 3)];
+        &[(0, 6), (0, 7), (2, 3), (1, 0), (-1, 3), (1, 1), (0, 8), (3, 7), (2, 4), (2, -1), (1, 2), (1, 3), (i32::MAX, 3)];
     /// One token of each sequence, as in decoding: one closes a window.
     const DECODE: &[(i32, i32)] = &[(1, 11), (0, 13)];
     let plain = Spec {

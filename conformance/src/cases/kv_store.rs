@@ -1,6 +1,6 @@
 use super::*;
 use anychip_core::ops::KvStore;
-use anychip_core::{KvFormat, KvPool, Paged};
+use anychip_core::{KvPool, Paged};
 
 #[derive(Clone, Copy)]
 struct Spec {
@@ -84,7 +84,7 @@ pub(super) fn list(cases: &mut Cases) {
         (Full, "far", Spec { table: FAR, pages: 512, rows: &[(0, 999_999)], ..fp8 }),
     ] {
         let Spec { x, pages, rows, .. } = spec;
-        let format = spec.format.to_string().replace('+', "-");
+        let format = kv_tag(spec.format);
         let name = format!("{variant}/{x}-{format}/{}/p{pages}-t{}", spec.family.name(), rows.len());
         cases.add(profile, name, move |b| spec.build(b));
     }

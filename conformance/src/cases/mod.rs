@@ -4,7 +4,7 @@ use crate::builder::Builder;
 use crate::case::Case;
 use crate::case::Profile::{self, Full, Quick};
 use crate::random::Family::{self, Normal, Offset, Outliers, Quiet};
-use anychip_core::{DType, Format, Op, Operation, Result, ScaleLayout, ScaleType};
+use anychip_core::{DType, Format, KvFormat, Op, Operation, Result, ScaleLayout, ScaleType};
 
 /// Cases of one operation, as they are listed.
 pub(crate) struct Cases {
@@ -85,4 +85,9 @@ fn tag(format: Format) -> String {
         None => name.into(),
         Some(l) => format!("{name}{}.{}x{}", if l.scale == ScaleType::F32 { ".f32" } else { "" }, l.rows, l.cols),
     }
+}
+
+/// An entry format as case names have it: `f32x32`, `fp8x448.bf16x64`.
+fn kv_tag(format: KvFormat) -> String {
+    format.to_string().replace('+', ".")
 }

@@ -45,9 +45,11 @@ fn finish(b: &mut Builder<'_>, logits: Tensor, choice: Choice, scale: f32, sizes
 fn hash(b: &mut Builder<'_>, row: Row, tokens: &[i32], [rows, count, k]: [usize; 3]) -> Result<Op> {
     let logits: Vec<f32> = tokens.iter().flat_map(|_| row(b.random(), count)).collect();
     let mut table: Vec<i32> = (0..rows * k).map(|_| b.random().below(count) as i32).collect();
-    for (i, odd) in [-1, count as i32, i32::MIN, i32::MAX].into_iter().enumerate() {
-        table[i * 5 % (rows * k)] = odd;
+    for (row, odd) in [-1, count as i32, i32::MIN, i32::MAX].into_iter().enumerate() {
+        table[row * k] = odd;
     }
+    // The last is an odd expert, which has a score in `extreme`: of nothing but zeros no f32 knows the shares.
+    (0..rows).for_each(|row| table[row * k + k - 1] |= 1);
     let logits = b.floats(DType::F32, &[tokens.len(), count], &logits)?;
     let table = b.integers(&[rows, k], &table)?;
     let choice = Choice::Hash { table, tokens: b.integers(&[tokens.len()], tokens)? };

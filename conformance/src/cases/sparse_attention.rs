@@ -1,6 +1,5 @@
 use super::*;
 use crate::builder::{Stretch, lists};
-use anychip_core::KvFormat;
 use anychip_core::ops::{KeyScope, Rounding, SparseAttention};
 
 #[derive(Clone, Copy)]
@@ -32,6 +31,8 @@ enum Sink {
     Normal,
     /// Each head's own: so large that nothing else is left, about the others' size, none at all.
     Mixed,
+    /// As low as the scores of `low_scores`.
+    Low,
 }
 
 #[derive(Clone, Copy, PartialEq)]
@@ -54,8 +55,9 @@ impl Spec {
             match self.lists {
                 Lists::EmptyRows if row % 2 == 0 => list.fill(-1),
                 Lists::Repeated => {
-                    let one = *list.iter().max().unwrap_or(&0);
-                    list.iter_mut().filter(|e| **e >= 0).for_each(|e| *e = one.min(63));
+                    let names_one = |e: &i32| (0..i32::MAX).contains(e);
+                    let one = list.iter().copied().find(names_one).unwrap_or(-1);
+                    list.iter_mut().filter(|e| names_one(e)).for_each(|e| *e = one);
                 }
                 _ => {}
             }
@@ -73,6 +75,7 @@ impl Spec {
         }
         let sinks: Vec<f32> = match self.sink {
             Sink::Normal => Normal.fill(b.random(), heads, heads),
+            Sink::Low => Normal.fill(b.random(), heads, heads).iter().map(|x| x - 355.0).collect(),
             Sink::Mixed => (0..heads).map(|h| [1000.0, 0.5, f32::NEG_INFINITY][h % 3]).collect(),
         };
         let sink = b.floats(DType::F32, &[heads], &sinks)?;
@@ -85,10 +88,29 @@ impl Spec {
 const FLASH: KvFormat = KvFormat::Fp8 { nope: 448, rope: 64 };
 const SHORT: KvFormat = KvFormat::Fp8 { nope: 80, rope: 16 };
 const SMALL: KvFormat = KvFormat::F32 { dim: 32 };
+const FP4: KvFormat = KvFormat::Fp4 { dim: 48 };
 
 const fn from(start: usize, len: usize) -> Stretch {
     Stretch { start, len }
 }
+
+const fn scope(format: KvFormat, stretches: &'static [Stretch], width: usize) -> Scope {
+    Scope { format, stretches, width }
+}
+
+const WINDOW: &[Scope] = &[scope(SMALL, &[from(0, 100), from(0, 7)], 40)];
+/// A whole page and one entry, one page and the next one's first entry, and a sequence without entries.
+const BOTH: &[Scope] =
+    &[scope(SMALL, &[from(0, 64), from(0, 3)], 9), scope(SMALL, &[from(0, 65), from(0, 0)], 70)];
+const FAR: &[Scope] = &[scope(SHORT, &[from(250_000, 130), from(9, 1)], 33)];
+const NO_PLACES: &[Scope] = &[scope(SMALL, &[from(0, 1), from(0, 1)], 0)];
+const PACKED: &[Scope] = &[scope(FP4, &[from(0, 70), from(0, 70)], 20)];
+/// Lists of more than two blocks of the running maximum, which also goes on from scope to scope.
+const SERVED: &[Scope] =
+    &[scope(FLASH, &[from(0, 90), from(65, 130)], 128), scope(FLASH, &[from(0, 20), from(0, 70)], 70)];
+const SERVED_SHORT: &[Scope] = &[scope(SHORT, &[from(0, 64), from(64, 64)], 200)];
+const LONG: &[Scope] =
+    &[scope(FLASH, &[from(1_000_000, 128), from(0, 100)], 128), scope(FLASH, &[from(0, 4000), from(0, 25)], 512)];
 
 pub(super) fn list(cases: &mut Cases) {
     let exact = Spec {
@@ -99,7 +121,7 @@ pub(super) fn list(cases: &mut Cases) {
         q_values: (Normal, 1.0),
         k_values: (Normal, 1.0),
         sequence: &[0, 0, 1, 0, 1],
-        scopes: &[Scope { format: SMALL, stretches: &[from(0, 100), from(0, 7)], width: 40 }],
+        scopes: WINDOW,
         sink: Sink::Normal,
         lists: Lists::Random,
     };
@@ -110,80 +132,28 @@ pub(super) fn list(cases: &mut Cases) {
         rounding: Rounding::Bf16,
         q_values: (Normal, 2.0),
         sequence: &[1, 0, 1],
-        scopes: &[
-            Scope { format: FLASH, stretches: &[from(0, 90), from(65, 130)], width: 128 },
-            Scope { format: FLASH, stretches: &[from(0, 20), from(0, 70)], width: 70 },
-        ],
+        scopes: SERVED,
         ..exact
     };
+    let short = Spec { out: DType::F32, scopes: SERVED_SHORT, k_values: (Outliers, 0.2), ..served };
     for (profile, variant, spec) in [
         (Quick, "window", exact),
         (Quick, "empty_rows", Spec { lists: Lists::EmptyRows, sequence: &[0, 1, -1, 2, 1], ..exact }),
         (Quick, "repeated", Spec { lists: Lists::Repeated, sink: Sink::Mixed, heads: 3, ..exact }),
-        (
-            Quick,
-            "two_scopes",
-            Spec {
-                scopes: &[
-                    Scope { format: SMALL, stretches: &[from(0, 64), from(0, 3)], width: 9 },
-                    Scope { format: SMALL, stretches: &[from(0, 65), from(0, 0)], width: 70 },
-                ],
-                k_values: (Quiet, 1.0),
-                ..exact
-            },
-        ),
+        (Quick, "two_scopes", Spec { scopes: BOTH, k_values: (Quiet, 1.0), ..exact }),
         // All scores near -360: nothing but their differences counts.
-        (Quick, "low_scores", Spec { q_values: (Offset, -1.0), k_values: (Offset, 1.0), ..exact }),
-        (
-            Quick,
-            "far",
-            Spec { scopes: &[Scope { format: SHORT, stretches: &[from(250_000, 130), from(9, 1)], width: 33 }], ..exact },
-        ),
-        (
-            Quick,
-            "fp4",
-            Spec {
-                scopes: &[Scope { format: KvFormat::Fp4 { dim: 48 }, stretches: &[from(0, 70), from(0, 70)], width: 20 }],
-                ..exact
-            },
-        ),
-        (
-            Quick,
-            "no_places",
-            Spec { scopes: &[Scope { format: SMALL, stretches: &[from(0, 1), from(0, 1)], width: 0 }], ..exact },
-        ),
+        (Quick, "low_scores", Spec { q_values: (Offset, -1.0), k_values: (Offset, 1.0), sink: Sink::Low, ..exact }),
+        (Quick, "far", Spec { scopes: FAR, ..exact }),
+        (Quick, "packed", Spec { scopes: PACKED, ..exact }),
+        (Quick, "no_places", Spec { scopes: NO_PLACES, ..exact }),
         (Quick, "served", served),
         (Quick, "served_exact", Spec { rounding: Rounding::None, sink: Sink::Mixed, ..served }),
-        (
-            Quick,
-            "served",
-            Spec {
-                out: DType::F32,
-                scopes: &[Scope { format: SHORT, stretches: &[from(0, 64), from(64, 64)], width: 200 }],
-                lists: Lists::EmptyRows,
-                sequence: &[1, 0, 1, 5],
-                k_values: (Outliers, 0.2),
-                ..served
-            },
-        ),
-        (
-            Full,
-            "served",
-            Spec {
-                heads: 64,
-                scopes: &[
-                    Scope { format: FLASH, stretches: &[from(1_000_000, 128), from(0, 100)], width: 128 },
-                    Scope { format: FLASH, stretches: &[from(0, 4000), from(0, 25)], width: 512 },
-                ],
-                sequence: &[0, 1],
-                ..served
-            },
-        ),
+        (Quick, "served", Spec { lists: Lists::EmptyRows, sequence: &[1, 0, 1, 5], ..short }),
+        (Full, "served", Spec { heads: 64, scopes: LONG, sequence: &[0, 1], ..served }),
     ] {
-        let widths: Vec<String> =
-            spec.scopes.iter().map(|s| format!("{}x{}", s.format.to_string().replace('+', "-"), s.width)).collect();
+        let widths: Vec<String> = spec.scopes.iter().map(|s| format!("{}.n{}", kv_tag(s.format), s.width)).collect();
         let Spec { q, out, heads, sequence, .. } = spec;
-        let name = format!("{variant}/{q}-{out}/{}/t{}-h{heads}", widths.join("/"), sequence.len());
+        let name = format!("{variant}/{q}-{out}/{}/t{}-h{heads}", widths.join("-"), sequence.len());
         cases.add(profile, name, move |b| spec.build(b));
     }
 }

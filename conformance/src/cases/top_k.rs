@@ -12,7 +12,7 @@ fn distinct(random: &mut Random, width: usize) -> Vec<f32> {
 
 /// Six values, so that every cut goes through a tie; both zeros are one value.
 fn ties(random: &mut Random, width: usize) -> Vec<f32> {
-    (0..width).map(|_| [-0.0, 0.0, 1.5, -2.25, 1e-40, 3e38][random.below(6)]).collect()
+    (0..width).map(|_| [-0.0, 0.0, 1.5, -2.25, 1e-30, 3e38][random.below(6)]).collect()
 }
 
 /// Neighbouring numbers: a device that compares fewer bits takes the wrong ones.

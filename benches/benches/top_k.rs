@@ -1,0 +1,21 @@
+//! `top_k` of V4-Flash's indexer: 512 of all entries, four tokens to an entry.
+
+mod common;
+
+use anychip_bench::v4_flash::*;
+use anychip_conformance::{Builder, Family};
+use anychip_core::ops::TopK;
+use anychip_core::{DType, Op, Operation, Result};
+
+fn choice(b: &mut Builder<'_>, rows: usize, entries: usize) -> Result<Op> {
+    let scores = b.values(DType::F32, &[rows, entries], Family::Normal, 1.0)?;
+    TopK { scores, out: b.output(DType::I32, &[rows, INDEX_TOP_K])? }.build()
+}
+
+fn main() {
+    common::main(TopK::NAME, |shapes| {
+        for (context, rows, entries) in [("16k", 1, 4096), ("16k", 128, 4096), ("1m", 1, 262_144)] {
+            shapes.add(&format!("{context}/t{rows}"), |b| choice(b, rows, entries));
+        }
+    });
+}

@@ -1,0 +1,44 @@
+//! Why a run could not begin.
+
+use crate::case::Profile;
+
+/// Why no case could be run. What a case finds is in the [`Report`](crate::Report).
+#[derive(Debug, PartialEq, thiserror::Error)]
+#[non_exhaustive]
+pub enum SuiteError {
+    /// There is no such operation.
+    #[error("there is no operation `{name}`; near it: {near}")]
+    UnknownOp {
+        /// Name that was asked for.
+        name: String,
+        /// Names that look like it.
+        near: String,
+    },
+    /// There is no such case.
+    #[error("there is no case `{name}`; near it: {near}")]
+    UnknownCase {
+        /// Name that was asked for.
+        name: String,
+        /// Names that look like it.
+        near: String,
+    },
+    /// Operations and a case were asked for that have nothing in common.
+    #[error("case `{case}` is of `{op}`, which is not among the selected operations; leave out one of the two")]
+    NothingSelected {
+        /// The case.
+        case: String,
+        /// Its operation.
+        op: &'static str,
+    },
+    /// The catalogue has no case for an operation.
+    #[error("the {profile} profile has no case of `{op}`")]
+    NoCases {
+        /// Operation.
+        op: String,
+        /// Profile.
+        profile: Profile,
+    },
+    /// The report could not be written as XML.
+    #[error("cannot write JUnit XML: {0}")]
+    Junit(String),
+}

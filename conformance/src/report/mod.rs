@@ -1,0 +1,315 @@
+//! What a run found: for programs as JSON and JUnit XML, for people as a matrix.
+
+mod junit;
+mod matrix;
+
+pub use junit::junit;
+
+use crate::case::{Case, Profile};
+use crate::rules::bound::Nearest;
+use crate::rules::{Broken, Rule};
+use crate::run::Selection;
+use anychip_core::{Device, Numerics};
+use serde::Serialize;
+use std::fmt;
+
+/// What came of one case.
+#[derive(Clone, Debug, Serialize)]
+#[serde(tag = "outcome", rename_all = "snake_case")]
+pub enum Outcome {
+    /// The device ran it, and all rules hold.
+    Passed {
+        /// Where it came nearest to its tolerance; nothing where all is exact.
+        nearest: Option<Nearest>,
+    },
+    /// It broke a rule.
+    Failed(Box<Failure>),
+    /// The device says that it does not run this.
+    Unsupported {
+        /// The device's reason.
+        reason: String,
+    },
+    /// All rules hold, but another device did the work.
+    Fallback {
+        /// What ran elsewhere.
+        ops: Vec<&'static str>,
+        /// Where it came nearest to its tolerance.
+        nearest: Option<Nearest>,
+    },
+}
+
+impl Outcome {
+    /// One word: `passed`, `failed`, `unsupported` or `fallback`.
+    pub fn word(&self) -> &'static str {
+        match self {
+            Outcome::Passed { .. } => "passed",
+            Outcome::Failed(_) => "failed",
+            Outcome::Unsupported { .. } => "unsupported",
+            Outcome::Fallback { .. } => "fallback",
+        }
+    }
+}
+
+/// A broken rule, and where.
+#[derive(Clone, Debug, Serialize)]
+pub struct Failure {
+    /// The rule.
+    pub rule: Rule,
+    /// Operation.
+    pub op: &'static str,
+    /// Name of the case, which runs it again.
+    pub case: String,
+    /// Operand, where one broke the rule.
+    pub operand: Option<&'static str>,
+    /// Where in it, outermost axis first; for guard bands, the byte.
+    pub coordinate: Vec<usize>,
+    /// What the device gave there. Text, because JSON knows no NaN.
+    pub got: String,
+    /// What is right.
+    pub want: String,
+    /// Error that the declared arithmetic allows before the store, for rules that have one.
+    pub bound: Option<f64>,
+    /// Error over tolerance, for rules that have one.
+    pub ratio: Option<f64>,
+    /// All of it in a sentence.
+    pub message: String,
+}
+
+impl Failure {
+    pub(crate) fn of(case: &Case, broken: Broken) -> Failure {
+        let Broken { rule, what, operand, coordinate, got, want, bound, ratio } = broken;
+        let place = match operand {
+            Some(operand) if coordinate.is_empty() => format!(" {operand}:"),
+            Some(operand) => format!(" {operand}{coordinate:?}:"),
+            None => String::new(),
+        };
+        let values = if got.is_empty() { String::new() } else { format!(": got {got}, want {want}") };
+        let bound_text = bound.map_or(String::new(), |b| format!(" +- {b:.3e}"));
+        let message = format!("{rule}{place} {what}{values}{bound_text}");
+        Failure {
+            rule,
+            op: case.op_name,
+            case: case.name.clone(),
+            operand,
+            coordinate,
+            got,
+            want,
+            bound,
+            ratio,
+            message,
+        }
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.case, self.message)
+    }
+}
+
+/// A case and what came of it.
+#[derive(Clone, Debug, Serialize)]
+pub struct CaseResult {
+    /// Name of the case.
+    pub case: String,
+    /// Operation.
+    pub op: &'static str,
+    /// Host time for operands, device and oracle together. No measure of the device.
+    pub seconds: f64,
+    /// What came of it.
+    #[serde(flatten)]
+    pub outcome: Outcome,
+}
+
+/// The device that was judged, as it describes itself.
+#[derive(Clone, Debug, Serialize)]
+pub struct JudgedDevice {
+    /// Name on the command line.
+    pub name: String,
+    /// What it is in words.
+    pub description: String,
+    /// Memory in bytes, where known.
+    pub memory_bytes: Option<u64>,
+    /// Clock of its events.
+    pub clock: String,
+    /// Whether streams run on after a call returned.
+    pub asynchronous: bool,
+}
+
+/// How many cases came out how.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Counts {
+    /// Cases that were selected.
+    pub selected: usize,
+    /// Cases that the device itself ran: passed and failed.
+    pub executed: usize,
+    /// Passed.
+    pub passed: usize,
+    /// Failed.
+    pub failed: usize,
+    /// Not supported by the device.
+    pub unsupported: usize,
+    /// Done by another device.
+    pub fallback: usize,
+}
+
+impl Counts {
+    fn add(&mut self, outcome: &Outcome) {
+        match outcome {
+            Outcome::Passed { .. } => self.passed += 1,
+            Outcome::Failed(_) => self.failed += 1,
+            Outcome::Unsupported { .. } => self.unsupported += 1,
+            Outcome::Fallback { .. } => self.fallback += 1,
+        }
+        self.executed = self.passed + self.failed;
+    }
+}
+
+/// One operation over all its cases.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct OpSummary {
+    /// Operation.
+    pub op: &'static str,
+    /// How its cases came out.
+    pub counts: Counts,
+    /// The largest share of its tolerance that a case used, failures left out.
+    pub largest_ratio: Option<f64>,
+    /// The case that used it.
+    pub largest_ratio_case: Option<String>,
+    /// The share that the loosest case used, of those with an error at all. Where this is tiny, the bound is too loose to
+    /// find faults: the largest may hide that, for a store into bf16 alone uses nearly all of its own tolerance.
+    pub loosest_ratio: Option<f64>,
+    /// The case that used it.
+    pub loosest_ratio_case: Option<String>,
+    /// What the device declared about its arithmetic, each statement once.
+    pub declared: Vec<String>,
+}
+
+impl OpSummary {
+    fn note_ratio(&mut self, ratio: f64, case: &str) {
+        if self.largest_ratio.is_none_or(|largest| ratio > largest) {
+            self.largest_ratio = Some(ratio);
+            self.largest_ratio_case = Some(case.into());
+        }
+        if self.loosest_ratio.is_none_or(|loosest| ratio < loosest) {
+            self.loosest_ratio = Some(ratio);
+            self.loosest_ratio_case = Some(case.into());
+        }
+    }
+}
+
+/// A whole run on one device. Serialises as the JSON document `anychip.conformance/1`.
+#[derive(Clone, Debug, Serialize)]
+pub struct Report {
+    /// `anychip.conformance/1`.
+    pub schema: &'static str,
+    /// Version of the suite. With another, the same case name may mean other operands.
+    pub suite_version: &'static str,
+    /// The device.
+    pub device: JudgedDevice,
+    /// How much of the catalogue was asked for.
+    pub profile: Profile,
+    /// Seed.
+    pub seed: u64,
+    /// Whether unsupported cases and fallbacks count as failures.
+    pub strict: bool,
+    /// Whether all is well; see [`reasons`](Report::reasons).
+    pub passed: bool,
+    /// Why it did not pass, in sentences. Empty if it did.
+    pub reasons: Vec<String>,
+    /// How the cases came out.
+    pub counts: Counts,
+    /// Operation by operation, in the order of the contract.
+    pub ops: Vec<OpSummary>,
+    /// Case by case, in the order they ran.
+    pub results: Vec<CaseResult>,
+}
+
+impl Report {
+    /// Of a run that is about to begin.
+    pub(crate) fn begin(device: &dyn Device, selection: &Selection, selected: usize) -> Report {
+        let info = device.info();
+        Report {
+            schema: "anychip.conformance/1",
+            suite_version: env!("CARGO_PKG_VERSION"),
+            device: JudgedDevice {
+                name: info.name,
+                description: info.description,
+                memory_bytes: info.memory_bytes,
+                clock: info.clock.to_string(),
+                asynchronous: info.asynchronous,
+            },
+            profile: selection.profile,
+            seed: selection.seed,
+            strict: selection.strict,
+            passed: false,
+            reasons: Vec::new(),
+            counts: Counts { selected, ..Counts::default() },
+            ops: Vec::new(),
+            results: Vec::new(),
+        }
+    }
+
+    /// Takes a result in.
+    pub(crate) fn push(&mut self, result: CaseResult, numerics: Option<Numerics>) {
+        self.counts.add(&result.outcome);
+        let known = self.ops.iter().position(|summary| summary.op == result.op);
+        let at = known.unwrap_or_else(|| {
+            self.ops.push(OpSummary { op: result.op, ..OpSummary::default() });
+            self.ops.len() - 1
+        });
+        let summary = &mut self.ops[at];
+        summary.counts.selected += 1;
+        summary.counts.add(&result.outcome);
+        if let Outcome::Passed { nearest: Some(n) } | Outcome::Fallback { nearest: Some(n), .. } = &result.outcome
+            && n.ratio > 0.0
+        {
+            summary.note_ratio(n.ratio, &result.case);
+        }
+        if let Some(declared) = numerics.as_ref().map(declaration)
+            && !summary.declared.contains(&declared)
+        {
+            summary.declared.push(declared);
+        }
+        self.results.push(result);
+    }
+
+    /// Draws the conclusion.
+    pub(crate) fn end(&mut self) {
+        let Counts { selected, executed, failed, unsupported, fallback, .. } = self.counts;
+        let mut reasons = Vec::new();
+        if self.results.len() < selected {
+            reasons.push(format!("stopped after {} of {selected} cases", self.results.len()));
+        }
+        if failed > 0 {
+            reasons.push(format!("{failed} of {executed} cases failed"));
+        }
+        if executed == 0 {
+            reasons.push("the device ran no case itself, and what was not run has not passed".into());
+        }
+        if self.strict && unsupported + fallback > 0 {
+            reasons.push(format!("strict: {unsupported} cases unsupported, {fallback} run by another device"));
+        }
+        self.passed = reasons.is_empty();
+        self.reasons = reasons;
+    }
+
+    /// The failures, in the order they came.
+    pub fn failures(&self) -> impl Iterator<Item = &Failure> {
+        self.results.iter().filter_map(|result| match &result.outcome {
+            Outcome::Failed(failure) => Some(&**failure),
+            _ => None,
+        })
+    }
+}
+
+/// A device's statement about its arithmetic, on one line.
+fn declaration(n: &Numerics) -> String {
+    let truncates = if n.accumulator.truncates { ", truncating" } else { "" };
+    let flushes = if n.flushes_subnormals { ", flushes subnormals" } else { "" };
+    let rounded: String = n.intermediates.iter().map(|(what, dtype)| format!(", {what} rounded to {dtype}")).collect();
+    format!(
+        "accumulator of {} bits, {} products to a rounding{truncates}; functions within {} ulp{flushes}{rounded}; {:?}",
+        n.accumulator.significand_bits, n.accumulator.terms_per_rounding, n.function_ulps, n.determinism
+    )
+}

@@ -1,0 +1,84 @@
+//! What the catalogue promises: enough cases of each operation, names of their own, the same bytes every time.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+use anychip_conformance::{Profile, Selection, cases};
+use anychip_core::ops::NAMES;
+use std::collections::BTreeSet;
+
+#[test]
+fn every_operation_has_cases() {
+    let quick = cases(Profile::Quick, 0);
+    for op in NAMES {
+        let of_op = quick.iter().filter(|case| case.op_name == *op).count();
+        assert!(of_op >= 3, "{op} has {of_op} cases");
+    }
+    assert!(quick.iter().all(|case| NAMES.contains(&case.op_name)));
+    let full = cases(Profile::Full, 0);
+    assert!(full.len() > quick.len() && quick.iter().all(|q| full.iter().any(|f| f.name == q.name)));
+}
+
+#[test]
+fn names_are_unique_and_plain() {
+    let full = cases(Profile::Full, 12);
+    let names: BTreeSet<&str> = full.iter().map(|case| case.name.as_str()).collect();
+    assert_eq!(names.len(), full.len());
+    for case in &full {
+        assert!(
+            case.name.starts_with(&format!("{}/", case.op_name)) && case.name.ends_with("/seed12"),
+            "{}",
+            case.name
+        );
+        let plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || "/._-".contains(c);
+        assert!(case.name.chars().all(plain), "{} is no plain name for a file or a shell", case.name);
+    }
+}
+
+#[test]
+fn the_same_name_gives_the_same_bytes_on_every_device() {
+    let (cpu, reference) = (anychip_cpu::open(), anychip_reference::open(4 << 30));
+    for case in cases(Profile::Quick, 5) {
+        let first = case.operand_bytes(&*cpu).unwrap();
+        let again = Selection { case: Some(case.name.clone()), ..Selection::default() }.cases().unwrap();
+        assert!(first == again[0].operand_bytes(&*reference).unwrap(), "{}", case.name);
+    }
+}
+
+#[test]
+fn another_seed_gives_other_bytes() {
+    let cpu = anychip_cpu::open();
+    // Some are made of edges alone, which no seed moves.
+    let fixed = ["edges", "every_code", "unit_rows", "zero", "nan", "no_rows", "no_places", "t0-"];
+    for (a, b) in cases(Profile::Quick, 1).iter().zip(cases(Profile::Quick, 2)) {
+        let same = a.operand_bytes(&*cpu).unwrap() == b.operand_bytes(&*cpu).unwrap();
+        let by_seed = !fixed.iter().any(|part| a.name.contains(part));
+        assert!(!(same && by_seed && !a.name.contains("no_scores")), "{} does not depend on the seed", a.name);
+    }
+}
+
+#[test]
+fn operands_begin_where_the_device_takes_them() {
+    use anychip_core::{Buffer, Device, DeviceInfo, Result, Stream, Support};
+    struct Picky(Box<dyn Device>);
+    impl Device for Picky {
+        fn info(&self) -> DeviceInfo {
+            let mut info = self.0.info();
+            info.alignment = 4096;
+            info
+        }
+        fn allocate(&self, bytes: u64) -> Result<Buffer> {
+            self.0.allocate(bytes)
+        }
+        fn open_stream(&self) -> Result<Box<dyn Stream>> {
+            self.0.open_stream()
+        }
+        fn supports(&self, op: &anychip_core::Op) -> Support {
+            let aligned = op.operands().iter().all(|(_, _, t)| t.offset() % 4096 == 0);
+            assert!(aligned, "{} has an operand elsewhere", op.name());
+            self.0.supports(op)
+        }
+    }
+    let ops = vec!["kv_store".into(), "linear".into()];
+    let selection = Selection { ops, ..Selection::default() };
+    let report = anychip_conformance::run(&Picky(anychip_cpu::open()), &selection, &mut |_| true).unwrap();
+    assert!(report.passed, "{}", report.matrix());
+}

@@ -1,0 +1,110 @@
+//! What a run says about itself.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod common;
+
+use anychip_conformance::{Outcome, Profile, Selection, SuiteError, junit, run};
+use anychip_core::{Op, Result, WithFallback};
+use common::{Bare, Bench, Faulty};
+use serde_json::Value;
+
+fn of(ops: &[&str]) -> Selection {
+    Selection { ops: ops.iter().map(|op| op.to_string()).collect(), ..Selection::default() }
+}
+
+fn twice_too_large(bench: &mut Bench<'_>, op: &Op) -> Result<()> {
+    let op = match op.name() {
+        "rope" => &bench.with_other(op, "x", |_, bytes| bytes.iter_mut().skip(1).step_by(2).for_each(|b| *b ^= 1))?,
+        _ => op,
+    };
+    bench.run(op)
+}
+
+#[test]
+fn a_run_that_executes_nothing_has_not_passed() {
+    let report = run(&Bare(anychip_cpu::open()), &of(&["linear", "rope"]), &mut |_| true).unwrap();
+    assert!(!report.passed && report.counts.executed == 0 && report.counts.failed == 0);
+    assert_eq!(report.counts.unsupported, report.counts.selected);
+    assert!(report.reasons[0].contains("ran no case"), "{:?}", report.reasons);
+    assert!(matches!(&report.results[0].outcome, Outcome::Unsupported { reason } if reason.contains("got linear")));
+    let xml = junit(&[report]).unwrap();
+    assert!(xml.contains("failures=\"1\"") && xml.contains("what was not run has not passed"), "{xml}");
+}
+
+#[test]
+fn what_another_device_did_is_no_pass() {
+    let both = WithFallback::new(Box::new(Bare(anychip_cpu::open())), anychip_cpu::open());
+    let report = run(&both, &of(&["rope"]), &mut |_| true).unwrap();
+    assert_eq!(report.counts.fallback, report.counts.selected);
+    assert!(!report.passed && report.counts.executed == 0);
+    assert!(matches!(&report.results[0].outcome, Outcome::Fallback { ops, .. } if ops == &["rope"]));
+}
+
+#[test]
+fn unsupported_is_a_failure_only_where_that_is_asked_for() {
+    // The CPU with a fallback that is never taken: everything is native, strict or not.
+    let strict = Selection { strict: true, ..of(&["embed"]) };
+    let complete = WithFallback::new(anychip_cpu::open(), anychip_reference::open(1 << 30));
+    assert!(run(&complete, &strict, &mut |_| true).unwrap().passed);
+    let bare = run(&Bare(anychip_cpu::open()), &strict, &mut |_| true).unwrap();
+    assert!(bare.reasons.iter().any(|r| r.starts_with("strict:")), "{:?}", bare.reasons);
+}
+
+#[test]
+fn a_run_can_be_stopped() {
+    let mut heard = 0;
+    let report = run(&*anychip_cpu::open(), &of(&["embed"]), &mut |_| {
+        heard += 1;
+        heard < 2
+    });
+    let report = report.unwrap();
+    assert_eq!((heard, report.results.len()), (2, 2));
+    assert!(!report.passed && report.reasons[0].starts_with("stopped after 2 of"), "{:?}", report.reasons);
+}
+
+#[test]
+fn the_json_document_names_every_failure() {
+    let report = run(&Faulty::new(twice_too_large), &of(&["rope", "embed"]), &mut |_| true).unwrap();
+    let json: Value = serde_json::from_str(&serde_json::to_string(&report).unwrap()).unwrap();
+    assert_eq!(json["schema"], "anychip.conformance/1");
+    assert_eq!(
+        (&json["device"]["name"], &json["profile"], &json["passed"]),
+        (&Value::from("cpu"), &Value::from("quick"), &Value::from(false))
+    );
+    let results = json["results"].as_array().unwrap();
+    let failed: Vec<&Value> = results.iter().filter(|r| r["outcome"] == "failed").collect();
+    assert_eq!(Value::from(failed.len()), json["counts"]["failed"]);
+    let first = failed[0];
+    assert_eq!(
+        (&first["op"], &first["operand"], &first["rule"]),
+        (&Value::from("rope"), &Value::from("out"), &Value::from("R2"))
+    );
+    assert_eq!(first["coordinate"].as_array().unwrap().len(), 3);
+    assert!(first["ratio"].as_f64().unwrap() > 1.0 && first["bound"].is_f64() && first["got"].is_string());
+    let embed = &json["ops"].as_array().unwrap()[0];
+    assert_eq!(embed["op"], "embed");
+    assert!(embed["largest_ratio"].as_f64().unwrap() <= 1.0, "{embed}");
+    assert!(embed["declared"][0].as_str().unwrap().contains("accumulator of 24 bits"));
+}
+
+#[test]
+fn the_matrix_and_junit_show_what_failed() {
+    let report = run(&Faulty::new(twice_too_large), &of(&["rope", "embed"]), &mut |_| true).unwrap();
+    let matrix = report.matrix();
+    let rope = matrix.lines().find(|line| line.starts_with("rope")).unwrap();
+    assert_eq!(rope.split_whitespace().nth(2), Some(report.counts.failed.to_string().as_str()), "{matrix}");
+    assert!(matrix.contains("FAILED rope/near/") && matrix.contains("NOT PASSED"), "{matrix}");
+    let failures = report.counts.failed;
+    let xml = junit(&[report]).unwrap();
+    assert!(xml.contains(&format!("failures=\"{failures}\"")) && xml.contains("classname=\"rope\""), "{xml}");
+}
+
+#[test]
+fn unknown_names_are_errors_before_anything_runs() {
+    let cpu = anychip_cpu::open();
+    let error = run(&*cpu, &of(&["atention"]), &mut |_| panic!("nothing is run")).unwrap_err();
+    assert!(error.to_string().contains("dense_attention"), "{error}");
+    let selection = Selection { case: Some("rope/near".into()), profile: Profile::Full, ..Selection::default() };
+    let error = run(&*cpu, &selection, &mut |_| panic!("nothing is run")).unwrap_err();
+    assert!(matches!(&error, SuiteError::UnknownCase { near, .. } if near.contains("rope/near/f32-f32/")), "{error}");
+}
