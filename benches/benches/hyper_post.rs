@@ -1,11 +1,6 @@
-//! `hyper_post` at V4-Flash's four residual streams.
-
+//! `hyper_post` at V4-Flash's residual streams.
 mod common;
-
-use anychip_bench::v4_flash::*;
-use anychip_conformance::{Builder, Family};
-use anychip_core::ops::HyperPost;
-use anychip_core::{DType, Op, Operation, Result};
+use anychip_bench::prelude::*;
 
 fn expand(b: &mut Builder<'_>, rows: usize) -> Result<Op> {
     let n = STREAMS;
@@ -21,8 +16,8 @@ fn expand(b: &mut Builder<'_>, rows: usize) -> Result<Op> {
 
 fn main() {
     common::main(HyperPost::NAME, |shapes| {
-        for rows in [1, 512] {
-            shapes.add(&format!("n4/t{rows}"), |b| expand(b, rows));
+        for t in [1, 512] {
+            shapes.add(&format!("t{t}"), |b| expand(b, t));
         }
     });
 }

@@ -1,10 +1,6 @@
 //! `newton_schulz`: Muon's ten steps.
-
 mod common;
-
-use anychip_conformance::{Builder, Family};
-use anychip_core::ops::NewtonSchulz;
-use anychip_core::{DType, Op, Operation, Result};
+use anychip_bench::prelude::*;
 
 fn update(b: &mut Builder<'_>, sizes: [usize; 2]) -> Result<Op> {
     let g = b.values(DType::F32, &sizes, Family::Normal, 1.0)?;
@@ -13,10 +9,9 @@ fn update(b: &mut Builder<'_>, sizes: [usize; 2]) -> Result<Op> {
 
 fn main() {
     common::main(NewtonSchulz::NAME, |shapes| {
-        // An expert's matrix is 2048 x 4096: a million times a million products, for which the oracle would take a day.
-        // Cut to a sixteenth of each side, and to an eighth.
-        for sizes in [[128, 256], [256, 512]] {
-            shapes.add(&format!("n{}-m{}", sizes[0], sizes[1]), |b| update(b, sizes));
+        // An expert's matrix is 2048 x 4096. The oracle would take an hour: cut to a sixteenth and an eighth of each side.
+        for [n, m] in [[128, 256], [256, 512]] {
+            shapes.add(&format!("n{n}-m{m}"), |b| update(b, [n, m]));
         }
     });
 }

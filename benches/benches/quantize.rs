@@ -1,11 +1,6 @@
-//! `quantize` of V4-Flash's activations to FP8 and of its indexer's queries to FP4.
-
+//! `quantize` of V4-Flash's activations to FP8, and of its indexer's queries to FP4.
 mod common;
-
-use anychip_bench::v4_flash::*;
-use anychip_conformance::{Builder, Family};
-use anychip_core::ops::Quantize;
-use anychip_core::{DType, Matrix, Op, Operation, Result, ScaleLayout};
+use anychip_bench::prelude::*;
 
 fn rows(b: &mut Builder<'_>, codes: DType, block: usize, [rows, cols]: [usize; 2]) -> Result<Op> {
     let x = b.values(DType::BF16, &[rows, cols], Family::Outliers, 1.0)?;
@@ -18,7 +13,7 @@ fn main() {
     common::main(Quantize::NAME, |shapes| {
         for t in [1, 512] {
             shapes.add(&format!("activations/t{t}"), |b| rows(b, DType::E4M3, 128, [t, HIDDEN]));
-            shapes.add(&format!("index-q/t{t}"), |b| rows(b, DType::E2M1, 32, [t * INDEX_HEADS, INDEX_DIM]));
+            shapes.add(&format!("queries/t{t}"), |b| rows(b, DType::E2M1, 32, [t * HEADS, INDEX_DIM]));
         }
     });
 }

@@ -1,11 +1,6 @@
-//! `top_k` of V4-Flash's indexer: 512 of all entries, four tokens to an entry.
-
+//! `top_k` of V4-Flash's indexer, an entry for four tokens.
 mod common;
-
-use anychip_bench::v4_flash::*;
-use anychip_conformance::{Builder, Family};
-use anychip_core::ops::TopK;
-use anychip_core::{DType, Op, Operation, Result};
+use anychip_bench::prelude::*;
 
 fn choice(b: &mut Builder<'_>, rows: usize, entries: usize) -> Result<Op> {
     let scores = b.values(DType::F32, &[rows, entries], Family::Normal, 1.0)?;
@@ -14,8 +9,8 @@ fn choice(b: &mut Builder<'_>, rows: usize, entries: usize) -> Result<Op> {
 
 fn main() {
     common::main(TopK::NAME, |shapes| {
-        for (context, rows, entries) in [("16k", 1, 4096), ("16k", 128, 4096), ("1m", 1, 262_144)] {
-            shapes.add(&format!("{context}/t{rows}"), |b| choice(b, rows, entries));
+        for (context, t, entries) in [("16k", 1, 4096), ("16k", 128, 4096), ("1m", 1, 262_144)] {
+            shapes.add(&format!("{context}/t{t}"), |b| choice(b, t, entries));
         }
     });
 }

@@ -1,13 +1,10 @@
 //! One operation on one device, judged before and after it is timed.
 
-use crate::{BenchError, ORACLE_BYTES, Wrong, verdict};
+use crate::{BenchError, verdict};
 use anychip_conformance::Builder;
 use anychip_core::{Access, Clock, Cost, Device, Error, Op, Result, Stream, Tensor, host};
 use anychip_reference::{Bounded, Output};
 use std::time::{Duration, Instant};
-
-/// The seed of all operands: a benchmark has the same ones on every machine.
-const SEED: u64 = 0;
 
 /// An operation on a device, with its operands also in host memory, where the oracle reads them.
 pub struct Subject<'a> {
@@ -16,9 +13,8 @@ pub struct Subject<'a> {
     stream: Box<dyn Stream>,
     op: Op,
     host_op: Op,
-    /// What is right, once the oracle was asked.
+    /// What is right, once the oracle was asked and the device was right.
     wanted: Option<Vec<Output<Bounded>>>,
-    /// Largest error over tolerance so far.
     worst: f64,
     fell_back: bool,
     clock: Clock,
@@ -26,45 +22,37 @@ pub struct Subject<'a> {
 
 impl<'a> Subject<'a> {
     /// Builds the operation, copies its operands to the device and runs it there once; the oracle is not asked yet.
-    /// `name` is `operation/shape`, and operands follow from it alone.
+    /// `name` is `operation/shape`, and operands follow from it alone: they are the same on every device.
     ///
     /// # Errors
-    /// [`BenchError::Failed`]: the description is invalid, or the device fails or does not run the operation.
+    /// [`BenchError::Device`].
     pub fn new(
         device: &'a dyn Device,
         name: &str,
         build: impl FnOnce(&mut Builder<'_>) -> Result<Op>,
     ) -> Result<Subject<'a>, BenchError> {
-        let begin = || {
-            let host = anychip_reference::open(ORACLE_BYTES);
-            let host_op = build(&mut Builder::new(&*host, name, SEED)?)?;
-            let mut stream = device.open_stream()?;
-            let op = host_op.rebind(&mut |_, _, tensor| {
-                let own = device.tensor(tensor.dtype(), tensor.sizes())?;
-                stream.write(&own, host::read(tensor)?.bytes())?;
-                Ok(own)
-            })?;
-            device.supports(&op).require(&device.info().name, op.name())?;
-            let before = fallbacks(device);
-            stream.enqueue(&op)?;
-            stream.synchronize()?;
-            let fell_back = fallbacks(device) > before;
-            // No device's own clock sees work that the host passed to another one.
-            let clock = if fell_back { Clock::Host } else { device.info().clock };
-            Ok(Subject { name: name.into(), device, stream, op, host_op, wanted: None, worst: 0.0, fell_back, clock })
-        };
-        begin().map_err(|cause| BenchError::Failed { subject: format!("{name}/{}", device.info().name), cause })
+        let host = anychip_reference::open(u64::MAX / 2);
+        let host_op = build(&mut Builder::new(&*host, name, 0)?)?;
+        let mut stream = device.open_stream()?;
+        let op = host_op.rebind(&mut |_, _, tensor| {
+            let own = device.tensor(tensor.dtype(), tensor.sizes())?;
+            stream.write(&own, host::read(tensor)?.bytes())?;
+            Ok(own)
+        })?;
+        device.supports(&op).require(&device.info().name, op.name())?;
+        let before = fallbacks(device);
+        stream.enqueue(&op)?;
+        stream.synchronize()?;
+        let fell_back = fallbacks(device) > before;
+        // No device's clock sees work that the host handed to another device.
+        let clock = if fell_back { Clock::Host } else { device.info().clock };
+        Ok(Subject { name: name.into(), device, stream, op, host_op, wanted: None, worst: 0.0, fell_back, clock })
     }
 
     /// `operation/shape/device@clock`, with `+fallback` after the device where another one did the work.
     pub fn label(&self) -> String {
         let fallback = if self.fell_back { "+fallback" } else { "" };
         format!("{}/{}{fallback}@{}", self.name, self.device.info().name, self.clock)
-    }
-
-    /// The clock of [`time`](Subject::time).
-    pub fn clock(&self) -> Clock {
-        self.clock
     }
 
     /// The least work that computes the operation.
@@ -75,68 +63,58 @@ impl<'a> Subject<'a> {
     /// Judges what the device left behind, the first time it is called, and makes ready for timing.
     ///
     /// # Errors
-    /// [`BenchError::Wrong`], and after it nothing can be timed; [`BenchError::Failed`].
+    /// [`BenchError::Wrong`], [`BenchError::Device`]. After an error nothing can be timed.
     pub fn judge(&mut self) -> Result<(), BenchError> {
         if self.wanted.is_none() {
-            let wanted = anychip_reference::judge(&self.host_op, &self.device.numerics(&self.op));
-            let wanted = wanted.map_err(|cause| self.failed(cause))?;
+            let wanted = anychip_reference::judge(&self.host_op, &self.device.numerics(&self.op))?;
             self.compare(&wanted)?;
-            self.arm().map_err(|cause| self.failed(cause))?;
+            self.arm()?;
             self.wanted = Some(wanted);
         }
         Ok(())
     }
 
-    /// Time of `iterations` runs, each queued and waited for, on [`clock`](Subject::clock); judges first.
+    /// Time of `iterations` runs, each queued and waited for, on the clock that the label names; judges first.
     ///
     /// # Errors
-    /// As [`judge`](Subject::judge); [`BenchError::OtherClock`].
+    /// As [`judge`](Subject::judge); [`Error::ClockMismatch`] when events are timed by another clock.
     pub fn time(&mut self, iterations: u64) -> Result<Duration, BenchError> {
         self.judge()?;
-        let timed = if self.clock == Clock::Host { self.host_time(iterations) } else { self.event_time(iterations) };
-        match timed.map_err(|cause| self.failed(cause))? {
-            (time, clock) if clock == self.clock => Ok(time),
-            (_, got) => Err(BenchError::OtherClock { subject: self.label(), declared: self.clock, got }),
+        let (begun, mut on_device) = (Instant::now(), Duration::ZERO);
+        for _ in 0..iterations {
+            if self.clock == Clock::Host {
+                self.stream.enqueue(&self.op)?;
+                self.stream.synchronize()?;
+                continue;
+            }
+            let start = self.stream.mark()?;
+            self.stream.enqueue(&self.op)?;
+            let end = self.stream.mark()?;
+            self.stream.synchronize()?;
+            let elapsed = end.since(&start)?;
+            if elapsed.clock != self.clock {
+                return Err(Error::ClockMismatch(elapsed.clock, self.clock).into());
+            }
+            on_device += Duration::from_nanos(elapsed.nanos);
         }
+        Ok(if self.clock == Clock::Host { begun.elapsed() } else { on_device })
     }
 
-    /// Judges what the timed runs left behind. Gives the largest error over tolerance, `None` if nothing was timed.
+    /// Judges what the timed runs left behind. Gives the largest error over tolerance, `None` if nothing was judged.
     ///
-    /// The outputs were overwritten before those runs, so that a device that stopped computing is caught. State that each
-    /// run carries on is first put back, and the operation run once more.
+    /// The outputs were poisoned before those runs, so that a device that no longer computes is caught. State that each
+    /// run carries on is put back first, and the operation run once more.
     ///
     /// # Errors
     /// As [`judge`](Subject::judge).
     pub fn finish(mut self) -> Result<Option<f64>, BenchError> {
         let Some(wanted) = self.wanted.take() else { return Ok(None) };
         if self.op.operands().iter().any(|(_, access, _)| *access == Access::ReadWrite) {
-            let again = self.arm().and_then(|()| self.stream.enqueue(&self.op));
-            again.map_err(|cause| self.failed(cause))?;
+            self.arm()?;
+            self.stream.enqueue(&self.op)?;
         }
         self.compare(&wanted)?;
         Ok(Some(self.worst))
-    }
-
-    fn host_time(&mut self, iterations: u64) -> Result<(Duration, Clock)> {
-        let start = Instant::now();
-        for _ in 0..iterations {
-            self.stream.enqueue(&self.op)?;
-            self.stream.synchronize()?;
-        }
-        Ok((start.elapsed(), Clock::Host))
-    }
-
-    fn event_time(&mut self, iterations: u64) -> Result<(Duration, Clock)> {
-        let (mut nanos, mut clock) = (0, self.clock);
-        for _ in 0..iterations {
-            let start = self.stream.mark()?;
-            self.stream.enqueue(&self.op)?;
-            let end = self.stream.mark()?;
-            self.stream.synchronize()?;
-            let elapsed = end.since(&start)?;
-            (nanos, clock) = (nanos + elapsed.nanos, elapsed.clock);
-        }
-        Ok((Duration::from_nanos(nanos), clock))
     }
 
     /// Each operand by name and use, on the device and in host memory.
@@ -145,7 +123,7 @@ impl<'a> Subject<'a> {
         both.map(|((name, access, own), (_, _, host))| (name, access, own, host))
     }
 
-    /// Puts back what written operands held before the first run: NaN, other poison, carried state.
+    /// Puts back what written operands held before the first run: poison, or carried state.
     fn arm(&mut self) -> Result<()> {
         for (_, _, own, host) in self.operands().filter(|(_, access, ..)| *access != Access::Read) {
             self.stream.write(&own, host::read(&host)?.bytes())?;
@@ -156,27 +134,97 @@ impl<'a> Subject<'a> {
     fn compare(&mut self, wanted: &[Output<Bounded>]) -> Result<(), BenchError> {
         for (name, access, own, host) in self.operands() {
             let mut got = vec![0; own.bytes() as usize];
-            self.stream.read(&own, &mut got).map_err(|cause| self.failed(cause))?;
-            let ratio = if access == Access::Read {
-                let before = host::read(&host).map_err(|cause| self.failed(cause))?;
-                verdict::unchanged(name, &got, before.bytes()).map(|()| 0.0)
-            } else {
-                let no_oracle = || Error::Device { device: "reference".into(), cause: format!("it gives no {name}") };
-                let want = wanted.iter().find(|w| w.operand == name).ok_or_else(|| self.failed(no_oracle()))?;
-                verdict::output(name, own.dtype(), &got, &want.values)
+            self.stream.read(&own, &mut got)?;
+            let ratio = match wanted.iter().find(|want| want.operand == name) {
+                Some(want) => verdict::output(name, own.dtype(), &got, &want.values),
+                None if access == Access::Read => verdict::unchanged(name, &got, host::read(&host)?.bytes()),
+                None => Err(format!("the oracle says nothing about {name}")),
             };
-            self.worst =
-                self.worst.max(ratio.map_err(|wrong: Wrong| BenchError::Wrong { subject: self.label(), wrong })?);
+            self.worst = self.worst.max(ratio.map_err(BenchError::Wrong)?);
         }
         Ok(())
-    }
-
-    fn failed(&self, cause: Error) -> BenchError {
-        BenchError::Failed { subject: self.label(), cause }
     }
 }
 
 /// How often any operation ran elsewhere.
 fn fallbacks(device: &dyn Device) -> u64 {
     device.fallbacks().iter().map(|(_, count)| count).sum()
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use crate::prelude::*;
+    use anychip_core::host::{HostDevice, Kernels};
+    use anychip_core::{Numerics, Support, WithFallback};
+    use std::sync::atomic::{AtomicU64, Ordering};
+
+    /// Doubles a row the number of times `right`, then leaves the output as it is.
+    struct Faulty {
+        right: u64,
+        runs: AtomicU64,
+        element: f32,
+    }
+
+    impl Kernels for Faulty {
+        fn supports(&self, op: &Op) -> Support {
+            if self.right == 0 { Support::unsupported("operation", "none", op.name()) } else { Support::Native }
+        }
+
+        fn numerics(&self, _op: &Op) -> Numerics {
+            Numerics::f32()
+        }
+
+        fn run(&self, op: &Op) -> Result<()> {
+            let OpKind::Linear(op) = op.kind() else { return Ok(()) };
+            if self.runs.fetch_add(1, Ordering::Relaxed) < self.right {
+                let x = host::read(op.x.codes())?.as_slice::<f32>().to_vec();
+                let mut out = host::write(&op.out)?;
+                out.as_mut_slice::<f32>().copy_from_slice(&[2.0 * x[0], 2.0 * x[1] + self.element]);
+            }
+            Ok(())
+        }
+    }
+
+    fn device(right: u64, element: f32) -> Box<dyn Device> {
+        Box::new(HostDevice::open("faulty", "", 1 << 20, Faulty { right, runs: AtomicU64::new(0), element }))
+    }
+
+    fn doubled(b: &mut Builder<'_>) -> Result<Op> {
+        let x = Matrix::plain(&b.floats(DType::F32, &[1, 2], &[0.3, 0.7])?)?;
+        let w = Matrix::plain(&b.floats(DType::F32, &[2, 2], &[2.0, 0.0, 0.0, 2.0])?)?;
+        Linear { x, w, out: b.output(DType::F32, &[1, 2])? }.build()
+    }
+
+    #[test]
+    fn a_wrong_result_is_not_timed() {
+        let device = device(u64::MAX, 1e-5);
+        let mut subject = Subject::new(&*device, "linear/doubled", doubled).unwrap();
+        for _ in 0..2 {
+            let error = subject.time(1).unwrap_err().to_string();
+            assert!(error.starts_with("refused to time a wrong result: out[1] is 1.4000"), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_right_result_is_timed_and_judged_again() {
+        let right = device(u64::MAX, 0.0);
+        let mut subject = Subject::new(&*right, "linear/doubled", doubled).unwrap();
+        assert!(subject.time(3).is_ok() && subject.finish().unwrap().unwrap() <= 1.0);
+        let lazy = device(1, 0.0);
+        let mut subject = Subject::new(&*lazy, "linear/doubled", doubled).unwrap();
+        assert!(subject.time(3).is_ok(), "it was right once");
+        assert!(matches!(subject.finish(), Err(BenchError::Wrong(what)) if what.contains("2 of 2")));
+    }
+
+    #[test]
+    fn a_fallback_shows_in_the_label() {
+        let none = device(0, 0.0);
+        let refused = Subject::new(&*none, "linear/doubled", doubled).err().unwrap();
+        assert!(matches!(refused, BenchError::Device(Error::Unsupported { .. })), "{refused}");
+        let device = WithFallback::new(none, anychip_cpu::open());
+        let subject = Subject::new(&device, "linear/doubled", doubled).unwrap();
+        assert_eq!(subject.label(), "linear/doubled/faulty+fallback@host");
+    }
 }

@@ -62,7 +62,7 @@ impl Name {
 
     /// Opens the device so that it stops at Ctrl-C.
     pub(crate) fn open_interruptible(self) -> Arc<dyn Device> {
-        Interruptible::new(self.open(), interrupt::flag())
+        Interruptible::over(self.open(), interrupt::flag())
     }
 }
 

@@ -8,7 +8,7 @@ use std::path::PathBuf;
 pub(crate) enum Failure {
     /// A device, or the model on it.
     #[error(transparent)]
-    Model(#[from] anychip_runtime::Error),
+    Model(Box<anychip_runtime::Error>),
     /// The checkpoint writer.
     #[error(transparent)]
     Synth(#[from] anychip_runtime::synth::SynthError),
@@ -38,7 +38,7 @@ pub(crate) enum Failure {
     NoTokens { file: String },
     /// `--tokens` holds an id that the model has no row for.
     #[error("{file}: {source}")]
-    Token { file: String, source: anychip_runtime::Error },
+    Token { file: String, source: Box<anychip_runtime::Error> },
     /// The sequence would not fit.
     #[error(
         "a prompt of {prompt} tokens and {new} new ones need a context of {needed}, and {limit} is {context}; \
@@ -84,26 +84,21 @@ fn mend(source: &io::Error) -> &'static str {
     }
 }
 
-impl From<anychip_core::Error> for Failure {
-    fn from(error: anychip_core::Error) -> Failure {
-        Failure::Model(error.into())
-    }
+/// What the runtime's parts say, as the runtime says it.
+macro_rules! of_the_model {
+    ($($error:ty),* $(,)?) => {
+        $(impl From<$error> for Failure {
+            fn from(error: $error) -> Failure {
+                Failure::Model(Box::new(error.into()))
+            }
+        })*
+    };
 }
 
-impl From<anychip_runtime::config::ConfigError> for Failure {
-    fn from(error: anychip_runtime::config::ConfigError) -> Failure {
-        Failure::Model(error.into())
-    }
-}
-
-impl From<anychip_runtime::tokenizer::TokenizerError> for Failure {
-    fn from(error: anychip_runtime::tokenizer::TokenizerError) -> Failure {
-        Failure::Model(error.into())
-    }
-}
-
-impl From<anychip_runtime::prompt::PromptError> for Failure {
-    fn from(error: anychip_runtime::prompt::PromptError) -> Failure {
-        Failure::Model(error.into())
-    }
+of_the_model! {
+    anychip_runtime::Error,
+    anychip_runtime::config::ConfigError,
+    anychip_runtime::prompt::PromptError,
+    anychip_runtime::tokenizer::TokenizerError,
+    anychip_core::Error,
 }

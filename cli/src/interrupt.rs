@@ -46,7 +46,7 @@ pub(crate) struct Interruptible {
 }
 
 impl Interruptible {
-    pub(crate) fn new(device: Box<dyn Device>, flag: &'static AtomicBool) -> Arc<dyn Device> {
+    pub(crate) fn over(device: Box<dyn Device>, flag: &'static AtomicBool) -> Arc<dyn Device> {
         Arc::new(Interruptible { device, flag })
     }
 }
@@ -150,7 +150,7 @@ mod tests {
     #[test]
     fn nothing_runs_once_the_flag_is_set() {
         static FLAG: AtomicBool = AtomicBool::new(false);
-        let device = Interruptible::new(anychip_cpu::open_with_limit(1 << 20), &FLAG);
+        let device = Interruptible::over(anychip_cpu::open_with_limit(1 << 20), &FLAG);
         let [x, out] = [(); 2].map(|()| device.tensor(DType::F32, &[1, 4]).unwrap());
         let op = RmsNorm { x: x.clone(), weight: None, eps: 1e-6, rounding: Rounding::None, out: out.clone() };
         let op = op.build().unwrap();

@@ -264,3 +264,18 @@ fn conformance_judges_what_it_is_asked_for() {
     let table = passes(&["conformance", "--op", "rms_norm"]);
     assert!(table.contains("reference (") && table.contains("cpu (") && table.contains("rms_norm"), "{table}");
 }
+
+#[test]
+fn without_arguments_everything_is_shown_from_any_folder() {
+    let elsewhere = tempfile::tempdir().unwrap();
+    let output = anychip().current_dir(elsewhere.path()).output().unwrap();
+    let shown = text(&output.stdout);
+    assert_eq!(output.status.code(), Some(0), "{shown}{}", text(&output.stderr));
+    for device in ["reference", "cpu"] {
+        assert!(shown.lines().any(|line| line.starts_with(device) && line.contains("cases passed")), "{shown}");
+        let verified = |line: &str| line.starts_with(device) && line.contains("prefill") && line.ends_with("passed");
+        assert!(shown.lines().any(verified), "{shown}");
+    }
+    assert!(shown.contains("layer") && shown.contains("And it came to pass, that the LORD said unto Moses"), "{shown}");
+    assert!(shown.contains("All passed.") && shown.contains("anychip plan v4-pro"), "{shown}");
+}

@@ -71,6 +71,14 @@ impl Case {
         Ok((op, builder.finish()))
     }
 
+    /// The operation over operands of its own on `device`.
+    ///
+    /// # Errors
+    /// Those of the device.
+    pub fn op(&self, device: &dyn Device) -> Result<Op> {
+        Ok(self.build(device)?.0)
+    }
+
     /// Contents of each operand, in the order they were made: what the case's name stands for.
     ///
     /// # Errors

@@ -183,7 +183,7 @@ mod report;
 mod rules;
 mod run;
 
-pub use builder::{Builder, HostMatrix, Operand, Stretch};
+pub use builder::{Builder, HostMatrix, Stretch};
 pub use case::{Case, Profile};
 pub use cases::cases;
 pub use error::SuiteError;
@@ -191,4 +191,4 @@ pub use random::{Family, Random};
 pub use report::{CaseResult, Counts, Failure, JudgedDevice, OpSummary, Outcome, Report, junit};
 pub use rules::Rule;
 pub use rules::bound::Nearest;
-pub use run::{Selection, run};
+pub use run::{Selection, run, run_cases};

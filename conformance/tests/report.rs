@@ -3,8 +3,9 @@
 
 mod common;
 
-use anychip_conformance::{Outcome, Profile, Selection, SuiteError, junit, run};
-use anychip_core::{Op, Result, WithFallback};
+use anychip_conformance::{Builder, Case, Family, Outcome, Profile, Selection, SuiteError, junit, run, run_cases};
+use anychip_core::ops::Hadamard;
+use anychip_core::{DType, Op, Operation, Result, WithFallback};
 use common::{Bare, Bench, Faulty};
 use serde_json::Value;
 
@@ -107,4 +108,22 @@ fn unknown_names_are_errors_before_anything_runs() {
     let selection = Selection { case: Some("rope/near".into()), profile: Profile::Full, ..Selection::default() };
     let error = run(&*cpu, &selection, &mut |_| panic!("nothing is run")).unwrap_err();
     assert!(matches!(&error, SuiteError::UnknownCase { near, .. } if near.contains("rope/near/f32-f32/")), "{error}");
+}
+
+#[test]
+fn a_case_of_ones_own_is_judged_like_any_other() {
+    let build = |size: f32| {
+        move |b: &mut Builder<'_>| {
+            let x = b.values(DType::F32, &[3, 8], Family::Offset, size)?;
+            Hadamard { x, out: b.output(DType::F32, &[3, 8])? }.build()
+        }
+    };
+    let case = |name, size| Case::new("hadamard", name, Profile::Quick, 9, build(size));
+    let cases = [case("mine/r3-n8", 1.0), case("broken/r3-n8", f32::NAN)];
+    let report = run_cases(&*anychip_cpu::open(), &cases, &Selection::default(), &mut |_| true);
+    assert_eq!(report.results[0].case, "hadamard/mine/r3-n8/seed9");
+    assert_eq!((report.counts.passed, report.counts.failed), (1, 1));
+    // The device gives NaN as it must, but the case has not said that it expects any.
+    let message = &report.failures().next().unwrap().message;
+    assert!(message.contains("the oracle gives NaN, which this case does not expect"), "{message}");
 }

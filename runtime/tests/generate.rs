@@ -121,19 +121,3 @@ fn sampling_repeats_on_a_seed() {
     assert_eq!(run(3), run(3));
     assert_ne!(run(3), run(4));
 }
-
-#[test]
-fn an_interrupt_ends_the_call_and_the_sequence_is_released() {
-    let mut model = common::open("cpu", "tiny", Precision::Exact);
-    let flag = std::sync::Arc::new(std::sync::atomic::AtomicBool::new(false));
-    model.interrupt_on(flag.clone());
-    let mut heard = 0;
-    let stopped = generate(&mut model, &[0, 297], &greedy(50), &mut |_| {
-        heard += 1;
-        flag.store(heard == 3, std::sync::atomic::Ordering::Relaxed);
-        true
-    });
-    assert!(matches!(stopped, Err(Error::Interrupted)) && heard == 3);
-    flag.store(false, std::sync::atomic::Ordering::Relaxed);
-    assert_eq!(generate(&mut model, &[0, 297], &greedy(2), &mut |_| true).unwrap().tokens.len(), 2);
-}

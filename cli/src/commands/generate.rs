@@ -123,7 +123,9 @@ fn tokens(path: &Path, vocab: usize) -> Result<Vec<u32>, Failure> {
         return Err(Failure::NoTokens { file });
     }
     match tokens.iter().enumerate().find(|(_, token)| **token as usize >= vocab) {
-        Some((place, &token)) => Err(Failure::Token { file, source: Error::TokenOutOfRange { token, place, vocab } }),
+        Some((place, &token)) => {
+            Err(Failure::Token { file, source: Error::TokenOutOfRange { token, place, vocab }.into() })
+        }
         None => Ok(tokens),
     }
 }

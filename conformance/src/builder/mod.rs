@@ -5,14 +5,13 @@ mod operand;
 mod pages;
 
 pub use encode::HostMatrix;
-pub(crate) use operand::Changed;
-pub use operand::Operand;
+pub(crate) use encode::POISON;
+pub(crate) use operand::{Changed, Operand};
 pub use pages::Stretch;
 pub(crate) use pages::lists;
 
 use crate::random::{Family, Random};
 use anychip_core::{DType, Device, Format, Matrix, Result, Shape, Stream, Tensor};
-pub(crate) use encode::POISON;
 
 /// Prefill of outputs that hold integers, codes or pages: no index, no code and no scale that a case asks for.
 const UNWRITTEN: u8 = 0xA5;

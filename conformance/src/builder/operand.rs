@@ -9,7 +9,7 @@ const BAND: u64 = 256;
 ///
 /// Before and after the tensor lie guard bands. Their pattern is NaN as f32, bf16 and f16 and depends on the place: what
 /// a device reads there shows in its results, and what it writes or moves there shows in the band.
-pub struct Operand {
+pub(crate) struct Operand {
     tensor: Tensor,
     whole: Tensor,
     before: Vec<u8>,
@@ -45,12 +45,12 @@ impl Operand {
     }
 
     /// The tensor.
-    pub fn tensor(&self) -> &Tensor {
+    pub(crate) fn tensor(&self) -> &Tensor {
         &self.tensor
     }
 
     /// The tensor's bytes before the operation.
-    pub fn bytes(&self) -> &[u8] {
+    pub(crate) fn bytes(&self) -> &[u8] {
         self.within(&self.before)
     }
 

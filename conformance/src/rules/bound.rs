@@ -2,6 +2,7 @@
 
 use super::structure::{floats, same_kind, wrong_length};
 use super::{Broken, Rule, coordinate};
+use crate::builder::POISON;
 use anychip_core::{DType, Tensor};
 use anychip_reference::{Bounded, Real};
 use serde::Serialize;
@@ -33,6 +34,11 @@ fn smallest_step(dtype: DType) -> f64 {
     }
 }
 
+/// A number with as many digits as it takes to tell it from its neighbours, and an exponent where that is shorter.
+fn text(x: f64) -> String {
+    format!("{x:?}")
+}
+
 /// `|got - want| <= u |want| + bound + smallest step`, with `u` the unit roundoff of the store; R0 for what is no number.
 ///
 /// Gives the element that comes nearest, `None` where there is no number at all.
@@ -43,7 +49,7 @@ pub(crate) fn within(
     want: &[Bounded],
     expects_nan: bool,
 ) -> Result<Option<Nearest>, Box<Broken>> {
-    let (dtype, got) = (tensor.dtype(), floats(tensor.dtype(), got));
+    let (dtype, bytes, got) = (tensor.dtype(), got, floats(tensor.dtype(), got));
     if got.len() != want.len() {
         return Err(wrong_length(name, got.len(), want.len()));
     }
@@ -53,7 +59,7 @@ pub(crate) fn within(
         let (value, bound) = (want.value(), want.error());
         if value.is_finite() && !bound.is_finite() {
             let what = "the bound of the declared arithmetic is not finite here: the case judges nothing";
-            return Err(Broken::at(Rule::R2, name, place(index), what, got, value).measured(bound, None));
+            return Err(Broken::at(Rule::R2, name, place(index), what, text(got), text(value)).measured(bound, None));
         }
         match same_kind(dtype, got, value, bound, expects_nan) {
             Ok(true) => continue,
@@ -71,15 +77,19 @@ pub(crate) fn within(
         }
     }
     if let Some(&(index, why)) = wrong_kind.first() {
+        let size = bytes.len() / got.len();
+        let unwritten = bytes[index * size..][..size].iter().all(|&b| b == POISON);
+        let why = if unwritten { "as it was before the operation: not written?" } else { why };
         let what =
             format!("{} of {} elements are NaN or infinite in the wrong place ({why})", wrong_kind.len(), got.len());
-        return Err(Broken::at(Rule::R0, name, place(index), what, got[index], want[index].value()));
+        return Err(Broken::at(Rule::R0, name, place(index), what, text(got[index]), text(want[index].value())));
     }
     match nearest {
         Some(n) if outside > 0 => {
             let what =
                 format!("{outside} of {} elements are outside their bound, the worst {:.3} times", got.len(), n.ratio);
-            Err(Broken::at(Rule::R2, name, n.coordinate, what, n.got, n.want).measured(n.bound, Some(n.ratio)))
+            Err(Broken::at(Rule::R2, name, n.coordinate, what, text(n.got), text(n.want))
+                .measured(n.bound, Some(n.ratio)))
         }
         within => Ok(within),
     }
@@ -107,7 +117,7 @@ mod tests {
         assert_eq!(nearest.coordinate, [0, 1]);
         assert!((nearest.ratio - 0.5).abs() < 1e-3, "{nearest:?}");
         let broken = judge(&[1.0, 2.0, 3.0], &[(1.0, 0.0), (2.5, 0.1), (3.2, 0.1)], false).unwrap_err();
-        assert_eq!((broken.rule, broken.coordinate.as_slice(), broken.got.as_str()), (Rule::R2, &[0, 1][..], "2"));
+        assert_eq!((broken.rule, broken.coordinate.as_slice(), broken.got.as_str()), (Rule::R2, &[0, 1][..], "2.0"));
         assert!(broken.what.starts_with("2 of 3 elements"), "{}", broken.what);
     }
 

@@ -16,8 +16,8 @@ pub(crate) fn untouched(
     let at = |Changed { at, got, want }, what| Broken::at(Rule::R0, name, vec![at], what, byte(got), byte(want));
     if let Some((behind, change)) = operand.band_change(after) {
         let what = match behind {
-            true => format!("the guard band was written {} bytes behind its end", change.at),
-            false => format!("the guard band before it was written, at its byte {}", change.at),
+            true => format!("the guard band behind it was written, first at its byte {}", change.at),
+            false => format!("the guard band before it was written, first at its byte {}", change.at),
         };
         return Err(at(change, what));
     }

@@ -6,6 +6,7 @@ mod selection;
 pub use selection::Selection;
 
 use crate::SuiteError;
+use crate::case::Case;
 use crate::report::{CaseResult, Report};
 use anychip_core::Device;
 use std::time::Instant;
@@ -24,10 +25,20 @@ pub fn run(
     selection: &Selection,
     heard: &mut dyn FnMut(&CaseResult) -> bool,
 ) -> Result<Report, SuiteError> {
-    let cases = selection.cases()?;
+    Ok(run_cases(device, &selection.cases()?, selection, heard))
+}
+
+/// Runs these cases, whichever they are: a repository with operations or shapes of its own makes them with [`Case::new`].
+/// Of `selection` the report takes profile, seed and strictness.
+pub fn run_cases(
+    device: &dyn Device,
+    cases: &[Case],
+    selection: &Selection,
+    heard: &mut dyn FnMut(&CaseResult) -> bool,
+) -> Report {
     let oracle = anychip_reference::open(ORACLE_BYTES);
     let mut report = Report::begin(device, selection, cases.len());
-    for case in &cases {
+    for case in cases {
         let begun = Instant::now();
         let (outcome, numerics) = one::judge(device, &*oracle, case);
         let seconds = begun.elapsed().as_secs_f64();
@@ -39,5 +50,5 @@ pub fn run(
         }
     }
     report.end();
-    Ok(report)
+    report
 }

@@ -17,16 +17,16 @@ pub(super) fn judge(device: &dyn Device, oracle: &dyn Device, case: &Case) -> (O
     caught.unwrap_or_else(|panic| {
         let text = panic.downcast_ref::<&str>().map(|s| s.to_string());
         let text = text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_default();
-        (failed(case, Broken::plain(Rule::Ran, format!("panicked: {text}"))), None)
+        (failed(case, *Broken::plain(Rule::Ran, format!("panicked: {text}"))), None)
     })
 }
 
-fn failed(case: &Case, broken: Box<Broken>) -> Outcome {
-    Outcome::Failed(Box::new(crate::report::Failure::of(case, *broken)))
+fn failed(case: &Case, broken: Broken) -> Outcome {
+    Outcome::Failed(Box::new(crate::report::Failure::of(case, broken)))
 }
 
 fn attempt(device: &dyn Device, oracle: &dyn Device, case: &Case) -> (Outcome, Option<Numerics>) {
-    let did_not_run = |what: &str, error: Error| failed(case, Broken::plain(Rule::Ran, format!("{what}: {error}")));
+    let did_not_run = |what: &str, error: Error| failed(case, *Broken::plain(Rule::Ran, format!("{what}: {error}")));
     let (op, mut built) = match case.build(device) {
         Ok(both) => both,
         Err(error) => return (did_not_run("the operands could not be made", error), None),
@@ -41,7 +41,7 @@ fn attempt(device: &dyn Device, oracle: &dyn Device, case: &Case) -> (Outcome, O
         Err(error) => return (did_not_run("the device failed", error), Some(numerics)),
     };
     let outcome = match check(oracle, &op, &built, &after, &numerics) {
-        Err(broken) => failed(case, broken),
+        Err(broken) => failed(case, *broken),
         Ok(nearest) => match fallbacks(device) {
             now if now == before => Outcome::Passed { nearest },
             now => Outcome::Fallback { ops: grown(&before, &now), nearest },

@@ -81,7 +81,6 @@ impl Model {
             cache,
             scratch: Scratch::default(),
             programs: HashMap::new(),
-            interrupt: Arc::default(),
         })
     }
 }

@@ -24,7 +24,6 @@ use graph::Scratch;
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use step::Program;
 use weights::Weights;
 
@@ -105,7 +104,6 @@ pub struct Model {
     scratch: Scratch,
     programs: HashMap<StepShape, Program>,
     pending: Vec<Vec<Pending>>,
-    interrupt: Arc<AtomicBool>,
 }
 
 /// Step shapes whose recordings are kept; beyond, all are dropped together with the scratch tensors they hold.
@@ -135,15 +133,6 @@ impl Model {
     /// Arithmetic it was opened in.
     pub fn precision(&self) -> Precision {
         self.options.precision
-    }
-
-    /// Makes every later call end with [`Error::Interrupted`] between two steps once `flag` is set.
-    pub fn interrupt_on(&mut self, flag: Arc<AtomicBool>) {
-        self.interrupt = flag;
-    }
-
-    fn check_interrupt(&self) -> Result<()> {
-        if self.interrupt.load(Ordering::Relaxed) { Err(Error::Interrupted) } else { Ok(()) }
     }
 
     /// Opens a sequence.
@@ -182,8 +171,8 @@ impl Model {
     ///
     /// # Errors
     /// Before anything runs: [`Error::TokenOutOfRange`], [`Error::ContextTooLong`], [`Error::PoolExhausted`],
-    /// [`Error::UnknownSequence`], [`Error::BadBatch`]. The device's own errors and [`Error::Interrupted`] may leave the
-    /// batch's sequences half advanced: release them.
+    /// [`Error::UnknownSequence`], [`Error::BadBatch`]. The device's own errors may leave the batch's sequences half
+    /// advanced: release them.
     pub fn forward(&mut self, batch: &[(Sequence, &[u32])], rows: Rows) -> Result<Vec<Vec<f32>>> {
         self.forward_observed(batch, rows, None)
     }

@@ -35,7 +35,6 @@ pub struct LayerRun {
 impl Model {
     /// Runs one step and gives the logits of the rows that want them.
     pub(crate) fn step(&mut self, batch: &Batch, observer: Option<Observer<'_, '_>>) -> Result<Vec<f32>> {
-        self.check_interrupt()?;
         let shape = batch.shape(self.cache.groups.keys().copied(), self.cache.context);
         if let Some(observer) = observer {
             let (program, steps) = self.build(&shape, true)?;
@@ -146,7 +145,6 @@ impl Model {
     }
 
     fn layer_step(&mut self, layer: usize, batch: &Batch, streams: &[f32], all: &mut LayerRun) -> Result<()> {
-        self.check_interrupt()?;
         let shape = batch.shape(self.cache.groups.keys().copied(), self.cache.context);
         let inputs = Inputs::allocate(&*self.device, &self.config, &shape)?;
         let mut graph = self.graph(true);
