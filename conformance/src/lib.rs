@@ -6,7 +6,8 @@
 //!
 //! - [`cases`] lists the catalogue: each [`Case`] is an operation over operands that follow from its name alone, with a
 //!   seed in it. The name is all it takes to run a failure again, on any device and machine.
-//! - [`run`] runs a [`Selection`] on a device. The device computes first; only then the oracle computes what is right.
+//! - [`run`] runs a [`Selection`] on a device, [`run_cases`] cases of your own. The device computes first; only then the
+//!   oracle computes what is right.
 //! - Rule R0, structure: operands lie between guard bands, which stay whole as all inputs do; outputs start as NaN and are
 //!   written; NaN and infinities are where the oracle has them; integers, codes, scales and pages are equal.
 //! - Rule R2, the bound: `|got - want| <= u |want| + bound + smallest step` for each element, with `u` the unit roundoff of

@@ -15,7 +15,7 @@ pub(crate) fn evaluate<R: Real>(op: &IndexScores, units: R::Units) -> Result<Vec
         let scaled: Vec<R> = weights[t * heads..][..heads].iter().map(|&w| rounded(w * scale)).collect();
         for (e, out) in (0..visible[t]).zip(&mut out[t * width..][..width]) {
             let Some(key) = keys.get(t, e) else { continue };
-            let products = q[t * heads..][..heads].iter().map(|q| rounded(R::dot(q, &key)).max(zero));
+            let products = q[t * heads..][..heads].iter().map(|q| rounded(R::inner(q, &key)).max(zero));
             *out = rounded(match op.rounding {
                 Rounding::None => R::dot(&scaled, &products.collect::<Vec<R>>()),
                 Rounding::Bf16 => R::sum(&products.zip(&scaled).map(|(p, &w)| (p * w).bf16()).collect::<Vec<R>>()),
