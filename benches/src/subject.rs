@@ -227,4 +227,39 @@ mod tests {
         let subject = Subject::new(&device, "linear/doubled", doubled).unwrap();
         assert_eq!(subject.label(), "linear/doubled/faulty+fallback@host");
     }
+
+    /// The CPU, under another clock than its events have.
+    struct Claims(Box<dyn Device>);
+
+    impl Device for Claims {
+        fn info(&self) -> anychip_core::DeviceInfo {
+            let mut info = self.0.info();
+            info.clock = Clock::Simulated;
+            info
+        }
+
+        fn allocate(&self, bytes: u64) -> Result<anychip_core::Buffer> {
+            self.0.allocate(bytes)
+        }
+
+        fn open_stream(&self) -> Result<Box<dyn Stream>> {
+            self.0.open_stream()
+        }
+
+        fn supports(&self, op: &Op) -> Support {
+            self.0.supports(op)
+        }
+    }
+
+    #[test]
+    fn a_time_of_another_clock_is_refused() {
+        let device = Claims(anychip_cpu::open());
+        let mut subject = Subject::new(&device, "linear/doubled", doubled).unwrap();
+        assert_eq!(subject.label(), "linear/doubled/cpu@simulated");
+        let refused = subject.time(1).unwrap_err();
+        assert!(
+            matches!(refused, BenchError::Device(Error::ClockMismatch(Clock::Host, Clock::Simulated))),
+            "{refused}"
+        );
+    }
 }

@@ -63,9 +63,11 @@ impl Device for WithFallback {
     }
 
     fn fallbacks(&self) -> Vec<(&'static str, u64)> {
-        let nested = self.primary.fallbacks();
-        let counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
-        counts.iter().map(|(&op, &count)| (op, count)).chain(nested).collect()
+        let mut all = self.counts.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        for (op, count) in self.primary.fallbacks().into_iter().chain(self.fallback.fallbacks()) {
+            *all.entry(op).or_default() += count;
+        }
+        all.into_iter().collect()
     }
 }
 

@@ -101,6 +101,16 @@ impl fmt::Display for KvFormat {
     }
 }
 
+/// Elements of an entry at most: sizes in bytes stay far from overflow.
+const MAX_ELEMENTS: usize = 1 << 20;
+
+fn most_elements(format: KvFormat) -> usize {
+    match format {
+        KvFormat::F32 { dim } | KvFormat::Fp4 { dim } => dim,
+        KvFormat::Fp8 { nope, rope } => nope.max(rope),
+    }
+}
+
 /// Pages of KV entries in device memory.
 #[derive(Clone, Debug)]
 pub struct KvPool {
@@ -118,7 +128,7 @@ impl KvPool {
     /// # Errors
     /// [`Invalid::WrongDType`] unless u8, [`Invalid::WrongShape`] for another page size, [`Invalid::Misaligned`] unless
     /// the first page begins at a multiple of 64, [`Invalid::OutOfRange`] for an empty entry, an odd number of FP4 or e4m3
-    /// elements, or more pages than an i32 slot number can reach.
+    /// elements, more than 2^20 elements, or more pages than an i32 slot number can reach.
     pub fn new(format: KvFormat, pages: &Tensor) -> Result<KvPool, Invalid> {
         if pages.dtype() != DType::U8 {
             let allowed = "u8".into();
@@ -131,6 +141,9 @@ impl KvPool {
             KvFormat::Fp4 { dim } if !dim.is_multiple_of(2) => return out_of_range("fp4 elements", "even", dim),
             KvFormat::Fp8 { nope, .. } if !nope.is_multiple_of(2) => {
                 return out_of_range("e4m3 elements", "even", nope);
+            }
+            _ if most_elements(format) > MAX_ELEMENTS => {
+                return out_of_range("elements of an entry", &format!("at most {MAX_ELEMENTS}"), most_elements(format));
             }
             _ if format.dim() == 0 => return out_of_range("elements of an entry", "at least 1", 0),
             _ => {}

@@ -80,7 +80,7 @@ pub enum Error {
         limit: usize,
     },
     /// A sequence that was released, or is of another model.
-    #[error("sequence {sequence} is not open")]
+    #[error("sequence {sequence} is not open (any more); open another")]
     UnknownSequence {
         /// Its number.
         sequence: usize,
@@ -92,7 +92,7 @@ pub enum Error {
         problem: String,
     },
     /// A model option out of its range.
-    #[error("option `{option}` must be {rule}, got {got}")]
+    #[error("option `{option}` must be {rule}, got {got}; give a value in that range")]
     BadOption {
         /// The option.
         option: &'static str,
@@ -101,11 +101,13 @@ pub enum Error {
         /// The value given.
         got: String,
     },
-    /// Served precision was asked of a model that was not quantised.
-    #[error("served precision needs quantised weights, and {dir} holds plain ones; use exact precision")]
+    /// Served precision was asked of a model that is not quantised throughout.
+    #[error("{dir}: served precision needs every linear quantised, and `{tensor}` is not; use exact precision")]
     NotQuantised {
         /// The checkpoint.
         dir: PathBuf,
+        /// The first plain weight.
+        tensor: String,
     },
     /// The multi-token-prediction layer was asked for and is not there.
     #[error("{dir} has no MTP layer; run without drafts")]

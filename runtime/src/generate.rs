@@ -52,7 +52,8 @@ fn rate(count: usize, time: Duration) -> f64 {
 /// generated until then is returned either way.
 ///
 /// # Errors
-/// [`Error::BadBatch`] for an empty prompt, and as [`Model::forward`]; the sequence is released in any case.
+/// [`Error::BadBatch`] for an empty prompt, [`Error::ContextTooLong`] when prompt and continuation do not fit together,
+/// and as [`Model::forward`]; the sequence is released in any case.
 pub fn generate(
     model: &mut Model,
     prompt: &[u32],
@@ -63,6 +64,11 @@ pub fn generate(
         return Err(Error::BadBatch { problem: "the prompt is empty".into() });
     }
     let mut sampler = Sampler::new(how.sampling, how.seed)?;
+    // The last token is never fed back.
+    let needed = prompt.len().saturating_add(how.max_tokens.saturating_sub(1));
+    if needed > model.options().context {
+        return Err(Error::ContextTooLong { needed, context: model.options().context });
+    }
     let sequence = model.open_sequence()?;
     let mut run = || {
         let start = Instant::now();

@@ -76,7 +76,7 @@ fn matches_the_trace(device: &str) {
         } else {
             // A step has room for one window more than a sequence may close.
             assert!(got.len() == want.len() || got.len() == want.len() + width, "{name}: {} of {}", got.len(), want.len());
-            got.iter().zip(&want).map(|(g, w)| (g - w).abs()).fold(0.0, f32::max)
+            got.iter().zip(&want).map(|(g, w)| (g - w).abs()).fold(0.0, common::worse)
         };
         assert!(off <= 1e-4, "{name} differs by {off}");
     }
@@ -99,7 +99,7 @@ fn visible_difference(got: &[f32], want: &[f32], width: usize) -> f32 {
         for e in 0..width {
             let g = got[t * width + e];
             if e < (t + 1) / 4 {
-                off = off.max((g - want[t * theirs + e]).abs());
+                off = common::worse(off, (g - want[t * theirs + e]).abs());
             } else {
                 assert_eq!(g, f32::NEG_INFINITY);
             }

@@ -1,6 +1,6 @@
 //! Softmax attention of one head over keys that arrive in blocks.
 
-use crate::load::dot;
+use crate::load::{dot, threads};
 use anychip_core::formats::round_bf16;
 use anychip_core::ops::{Rounding, SparseAttention};
 
@@ -90,6 +90,6 @@ fn add_weighted(weights: &[f32], values: &[f32], acc: &mut [f32]) {
 ///
 /// Heads of one task share the keys while these are in the cache. A head's bits do not depend on it.
 pub(crate) fn heads_per_task(rows: usize, heads: usize) -> usize {
-    let tasks = rayon::current_num_threads().div_ceil(rows.max(1));
+    let tasks = threads().div_ceil(rows.max(1));
     (1..=heads / tasks.max(1)).rev().find(|&share| heads.is_multiple_of(share)).unwrap_or(1)
 }

@@ -50,10 +50,20 @@ macro_rules! kernels {
             }
 
             fn run(&self, op: &Op) -> Result<()> {
-                match op.kind() {
-                    $(OpKind::$Kind(op) => ops::$module::run(op),)*
-                    _ => unknown(op.name()).require("cpu", op.name()),
+                // A rayon thread that waits takes up other work, which may want this device again and would wait for
+                // itself. A plain thread only waits.
+                if rayon::current_thread_index().is_some() {
+                    let joined = std::thread::scope(|scope| scope.spawn(|| run(op)).join());
+                    return joined.unwrap_or_else(|panic| std::panic::resume_unwind(panic));
                 }
+                run(op)
+            }
+        }
+
+        fn run(op: &Op) -> Result<()> {
+            match op.kind() {
+                $(OpKind::$Kind(op) => ops::$module::run(op),)*
+                _ => unknown(op.name()).require("cpu", op.name()),
             }
         }
     };
@@ -97,12 +107,13 @@ fn numerics(op: &Op) -> Numerics {
     Numerics { function_ulps, ..Numerics::f32() }
 }
 
-/// `MemTotal` of the machine in bytes, where the system says so.
+/// What this process may use, in bytes, where the system says so: the machine's memory, or its container's limit.
 fn machine_memory() -> Option<u64> {
+    let limit = std::fs::read_to_string("/sys/fs/cgroup/memory.max").ok().and_then(|max| max.trim().parse().ok());
     let meminfo = std::fs::read_to_string("/proc/meminfo").ok()?;
     let total = meminfo.lines().find_map(|line| line.strip_prefix("MemTotal:"))?;
     let kibibytes: u64 = total.trim().strip_suffix("kB")?.trim().parse().ok()?;
-    kibibytes.checked_mul(1024)
+    Some(kibibytes.checked_mul(1024)?.min(limit.unwrap_or(u64::MAX)))
 }
 
 /// Model and threads: `AMD EPYC 9654, 96 threads`.
@@ -110,7 +121,7 @@ fn description() -> String {
     let cpuinfo = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
     let model = cpuinfo.lines().find_map(|line| line.strip_prefix("model name")?.split_once(':'));
     let model = model.map_or(std::env::consts::ARCH, |(_, name)| name.trim());
-    format!("{model}, {} threads", rayon::current_num_threads())
+    format!("{model}, {} threads", load::threads())
 }
 
 #[cfg(test)]
@@ -119,6 +130,22 @@ mod tests {
     use super::*;
     use anychip_core::ops::{Hadamard, Operation, RmsNorm, Rounding};
     use anychip_core::{DType, Error};
+
+    /// Every thread of rayon's global pool waits for the device while it computes, and waiting rayon threads take up
+    /// each other's work: neither may keep the device from finishing.
+    #[test]
+    fn rayon_threads_may_all_wait_for_the_device() {
+        use rayon::prelude::*;
+        let device = open();
+        let op = || {
+            let x = device.tensor(DType::F32, &[256, 256])?;
+            let out = device.tensor(DType::F32, &[256, 256])?;
+            Hadamard { x, out }.build()
+        };
+        let ops: Vec<Op> = (0..200).map(|_| op().unwrap()).collect();
+        let all = ops.par_iter().map(|op| device.open_stream()?.enqueue(op));
+        assert!(all.collect::<Vec<Result<()>>>().iter().all(Result::is_ok));
+    }
 
     #[test]
     fn there_is_a_kernel_for_every_operation() {

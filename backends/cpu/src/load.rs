@@ -6,6 +6,8 @@ use anychip_core::{DType, Format, Matrix, Result, ScaleLayout, ScaleType, Tensor
 use half::slice::HalfFloatSliceExt;
 use half::{bf16, f16};
 use rayon::prelude::*;
+use rayon::{ThreadPool, ThreadPoolBuilder};
+use std::sync::OnceLock;
 use std::ops::Range;
 
 /// Multiply-adds, or the like, below which handing work to other threads takes longer than doing it.
@@ -231,10 +233,33 @@ pub(crate) fn par_rows<T: Send, S>(
         out.chunks_mut(width).enumerate().for_each(|(i, out)| f(&mut scratch, i, out));
         return;
     }
-    let tasks = out.par_chunks_mut(width * per_task).enumerate();
-    tasks.for_each_init(scratch, |scratch, (task, out)| {
-        out.chunks_mut(width).enumerate().for_each(|(i, out)| f(scratch, task * per_task + i, out));
+    parallel(|| {
+        let tasks = out.par_chunks_mut(width * per_task).enumerate();
+        tasks.for_each_init(scratch, |scratch, (task, out)| {
+            out.chunks_mut(width).enumerate().for_each(|(i, out)| f(scratch, task * per_task + i, out));
+        });
     });
+}
+
+/// The device's own threads. Callers may be threads of rayon's global pool, all of which may wait for the device: it must
+/// not depend on any of them being free. `None` where the system gives no threads.
+fn pool() -> Option<&'static ThreadPool> {
+    static POOL: OnceLock<Option<ThreadPool>> = OnceLock::new();
+    let build = || ThreadPoolBuilder::new().thread_name(|i| format!("anychip-cpu-{i}")).build().ok();
+    POOL.get_or_init(build).as_ref()
+}
+
+/// Runs `f`, whose rayon loops use the device's threads.
+pub(crate) fn parallel<R: Send>(f: impl FnOnce() -> R + Send) -> R {
+    match pool() {
+        Some(pool) => pool.install(f),
+        None => f(),
+    }
+}
+
+/// Threads of the device.
+pub(crate) fn threads() -> usize {
+    pool().map_or(1, ThreadPool::current_num_threads)
 }
 
 /// The sum of products of two vectors of equal length, in an order that depends on the length alone.

@@ -126,7 +126,7 @@ impl Operation for ExpertFfn {
         let touched = self.routed.bytes() / groups as u64 * rows.saturating_mul(k).min(groups) as u64;
         let (shared_inner, shared_bytes) = self.shared.as_ref().map_or((0, 0), |s| (s.gate.rows(), s.bytes()));
         Cost {
-            flops: product(&[6, rows, hidden, k * self.routed.gate.rows() + shared_inner]),
+            flops: product(&[6, rows, hidden, k.saturating_mul(self.routed.gate.rows()).saturating_add(shared_inner)]),
             read: self.x.bytes() + bytes(&[&self.experts, &self.weights]) + touched + shared_bytes,
             written: self.out.bytes(),
         }

@@ -32,7 +32,7 @@ pub struct HyperPre {
     pub base: Tensor,
     /// `hc_scale`.
     pub scale: Tensor,
-    /// Column passes of Sinkhorn's iteration, at least 1.
+    /// Column passes of Sinkhorn's iteration, 1 to 1000.
     pub iterations: usize,
     /// Epsilon of the norm, positive.
     pub norm_eps: f32,
@@ -59,7 +59,7 @@ impl Operation for HyperPre {
         check.is("mixer", &self.mixer, DType::F32, &[mixes, n * d], "[n (2 + n), n d]")?;
         check.is("base", &self.base, DType::F32, &[mixes], "[n (2 + n)]")?;
         check.is("scale", &self.scale, DType::F32, &[3], "[3]")?;
-        check.require(self.iterations >= 1, "iterations", "at least 1", self.iterations)?;
+        check.require((1..=1000).contains(&self.iterations), "iterations", "1 to 1000", self.iterations)?;
         check.require(self.norm_eps > 0.0, "norm_eps", "positive", self.norm_eps)?;
         check.require(self.eps > 0.0, "eps", "positive", self.eps)?;
         check.floats("x", &self.x, &[rows, d], "[T, d]")?;

@@ -109,7 +109,8 @@ impl Operation for KvCompress {
         let row = product(&[2, self.channels(), 4]);
         Cost {
             flops: product(&[self.out.count(), self.slots(), 4]) + self.gate.count() as u64,
-            read: bytes(&[&self.kv, &self.gate, &self.ape]) + row.saturating_mul(product(&[self.out.size(0), self.slots()])),
+            read: bytes(&[&self.kv, &self.gate, &self.ape])
+                .saturating_add(row.saturating_mul(product(&[self.out.size(0), self.slots()]))),
             written: self.out.bytes() + row.saturating_mul(self.kv.size(0) as u64),
         }
     }

@@ -40,6 +40,8 @@ pub(crate) struct Slot {
     pub(crate) open: bool,
     /// Tokens seen.
     pub(crate) len: usize,
+    /// Counts the sequences that had this place, so that a handle outlives its own in no other's name.
+    pub(crate) generation: u64,
 }
 
 pub(crate) struct Cache {
@@ -76,8 +78,10 @@ impl Cache {
         let mut totals = BTreeMap::new();
         for ratio in config.layers.iter().filter_map(|layer| layer.compression.ratio()) {
             let entries = context / ratio;
-            let total = sequences * entries.div_ceil(PAGE_ENTRIES).max(1);
-            let total = options.pool_tokens.map_or(total, |tokens| (tokens / ratio).div_ceil(PAGE_ENTRIES).max(1));
+            let full = sequences * entries.div_ceil(PAGE_ENTRIES).max(1);
+            // Every sequence may leave its last page partly empty.
+            let shared = |tokens: usize| (tokens / ratio).div_ceil(PAGE_ENTRIES) + sequences;
+            let total = options.pool_tokens.map_or(full, |tokens| shared(tokens).min(full));
             let pages = Pages::new(ratio, sequences, entries, total);
             let table = device.tensor(DType::I32, &pages.sizes())?;
             groups.insert(ratio, Group { pages, table });
@@ -85,7 +89,7 @@ impl Cache {
         }
         let mut layers = Vec::with_capacity(config.layers.len());
         for layer in &config.layers {
-            let window = pool(device, stream, entry, sequences * ring_pages)?;
+            let window = pool(device, entry, sequences * ring_pages)?;
             let compressed = match layer.compression.ratio() {
                 None => None,
                 Some(ratio) => {
@@ -97,18 +101,18 @@ impl Cache {
                     };
                     let indexer = match layer.compression {
                         Compression::Overlap(_) => Some(IndexerCache {
-                            keys: pool(device, stream, key, pages)?,
+                            keys: pool(device, key, pages)?,
                             state: state(config.index_head_dim)?,
                         }),
                         _ => None,
                     };
-                    let entries = pool(device, stream, entry, pages)?;
+                    let entries = pool(device, entry, pages)?;
                     Some(Compressed { ratio, entries, state: state(config.head_dim)?, indexer })
                 }
             };
             layers.push(LayerCache { window, compressed });
         }
-        let mtp = if mtp { Some(pool(device, stream, entry, sequences * ring_pages)?) } else { None };
+        let mtp = if mtp { Some(pool(device, entry, sequences * ring_pages)?) } else { None };
         let window_table = device.tensor(DType::I32, &[sequences, ring_pages])?;
         let ring_table: Vec<u8> = (0..(sequences * ring_pages) as i32).flat_map(i32::to_le_bytes).collect();
         stream.write(&window_table, &ring_table)?;
@@ -125,18 +129,19 @@ impl Cache {
                 clear_state(stream, &indexer.state, free)?;
             }
         }
-        self.slots[free] = Slot { open: true, len: 0 };
+        let generation = self.slots[free].generation + 1;
+        self.slots[free] = Slot { open: true, len: 0, generation };
         Ok(free)
     }
 
     pub(crate) fn release(&mut self, sequence: usize) {
-        self.slots[sequence] = Slot::default();
+        self.slots[sequence].open = false;
         self.groups.values_mut().for_each(|group| group.pages.release(sequence));
     }
 
     /// Tokens of an open sequence.
-    pub(crate) fn len(&self, sequence: usize) -> Result<usize> {
-        let slot = self.slots.get(sequence).filter(|slot| slot.open);
+    pub(crate) fn len(&self, sequence: usize, generation: u64) -> Result<usize> {
+        let slot = self.slots.get(sequence).filter(|slot| slot.open && slot.generation == generation);
         slot.map(|slot| slot.len).ok_or(Error::UnknownSequence { sequence })
     }
 
@@ -164,10 +169,9 @@ fn entry_format(precision: Precision, dim: usize, rope: usize) -> KvFormat {
     }
 }
 
-fn pool(device: &dyn Device, stream: &mut dyn Stream, format: KvFormat, pages: usize) -> Result<KvPool> {
+/// A pool whose contents are undefined: an entry is listed only after it was stored.
+fn pool(device: &dyn Device, format: KvFormat, pages: usize) -> Result<KvPool> {
     let tensor = device.tensor(DType::U8, &[pages, format.page_bytes()])?;
-    // A page's unwritten entries are never listed, but their padding is part of the page that a reader may look at.
-    stream.write(&tensor, &vec![0; tensor.bytes() as usize])?;
     Ok(KvPool::new(format, &tensor).map_err(anychip_core::Error::from)?)
 }
 

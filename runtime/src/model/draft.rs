@@ -2,7 +2,7 @@
 
 use super::batch::{Batch, Inputs, Row};
 use super::cache::LayerCache;
-use super::graph::{Graph, Step, reshape};
+use super::graph::{Graph, Scratch, Step, reshape};
 use super::{Model, Sequence};
 use crate::{Error, Result};
 use anychip_core::ops::{Embed, HyperPost};
@@ -40,12 +40,21 @@ impl Model {
     /// [`Error::NoMtp`] unless opened with [`Options::draft`](super::Options::draft), [`Error::BadBatch`] when no token
     /// was seen since the last call, [`Error::TokenOutOfRange`], [`Error::UnknownSequence`], or the device's.
     pub fn draft(&mut self, sequence: Sequence, next: u32) -> Result<Vec<f32>> {
-        self.cache.len(sequence.0)?;
+        self.len(sequence)?;
         let vocab = self.config.vocab_size;
         if next as usize >= vocab {
             return Err(Error::TokenOutOfRange { token: next, place: 0, vocab });
         }
+        // Taken out, and put back if a step fails: drafting the same tokens again writes the same window.
         let pending = std::mem::take(&mut self.pending[sequence.0]);
+        let result = self.draft_all(sequence, next, &pending);
+        if result.is_err() {
+            self.pending[sequence.0] = pending;
+        }
+        result
+    }
+
+    fn draft_all(&mut self, sequence: Sequence, next: u32, pending: &[Pending]) -> Result<Vec<f32>> {
         let follows = pending.iter().skip(1).map(|p| p.token).chain([next]);
         let rows: Vec<(Row, &Pending)> = pending
             .iter()
@@ -67,7 +76,8 @@ impl Model {
         let shape = batch.shape(std::iter::empty(), self.cache.context);
         let inputs = Inputs::allocate(&*self.device, &self.config, &shape)?;
         let (n, d) = (self.config.hc_mult, self.config.hidden_size);
-        let float = self.graph(false).float();
+        let mut scratch = Scratch::default();
+        let float = self.graph(&mut scratch, false).float();
         let seen = self.device.tensor(float, &[rows.len(), n, d])?;
         let values: Vec<f32> = rows.iter().flat_map(|(_, p)| p.streams.iter().copied()).collect();
         self.write_f32(&seen, &values)?;
@@ -78,7 +88,7 @@ impl Model {
         let identity = (0..n * n).map(|i| if i % (n + 1) == 0 { 1.0 } else { 0.0 });
         self.write_f32(&comb, &identity.collect::<Vec<f32>>().repeat(rows.len()))?;
 
-        let graph = self.graph(false);
+        let graph = self.graph(&mut scratch, false);
         let (steps, logits) = graph.draft(&inputs, seen, post, comb)?;
         for (tensor, bytes) in inputs.fill(&batch, &self.config, &self.cache, &self.angles) {
             self.stream.write(tensor, &bytes)?;

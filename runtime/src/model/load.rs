@@ -5,14 +5,14 @@ use super::cache::Cache;
 use super::graph::Scratch;
 use super::weights::{Loader, Progress};
 use super::{Model, Options, Precision};
-use crate::checkpoint::Checkpoint;
+use crate::checkpoint::{Checkpoint, Layout};
 use crate::config::Config;
 use crate::inventory::inventory;
 use crate::plan::Plan;
 use crate::{Error, Result};
-use anychip_core::Device;
+use anychip_core::{DType, Device};
 use std::collections::HashMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
@@ -40,10 +40,12 @@ impl Model {
             return Err(Error::NoMtp { dir: dir.into() });
         }
         check_options(&options, &config)?;
+        check_config(&config, &options, dir.join("config.json"))?;
         let checkpoint = Checkpoint::open(dir)?;
         // Counted without listing: a configuration may claim more experts than a list of their names has room for.
         let tensors = Plan::new(&config, 1).map_or(u64::MAX, |plan| plan.checkpoint_tensors);
-        let most = (checkpoint.len() as u64).saturating_mul(2).saturating_add(stacked(&config));
+        let stacked = if checkpoint.layout() == Layout::Transformers { stacked(&config) } else { 0 };
+        let most = (checkpoint.len() as u64).saturating_mul(2).saturating_add(stacked);
         if tensors > most {
             return Err(Error::File {
                 file: dir.join("config.json"),
@@ -52,6 +54,9 @@ impl Model {
             });
         }
         let checked = checkpoint.check(&config, inventory(&config))?;
+        if options.precision == Precision::Served {
+            check_quantised(&checkpoint, &config)?;
+        }
         let mut stream = device.open_stream()?;
         let loader = Loader {
             device: &*device,
@@ -62,12 +67,8 @@ impl Model {
             cancelled,
             total: checked.bytes,
             done: 0,
-            quantised: false,
         };
         let weights = loader.load()?;
-        if options.precision == Precision::Served && !weights.quantised {
-            return Err(Error::NotQuantised { dir: dir.into() });
-        }
         let cache = Cache::new(&*device, &mut *stream, &config, &options, weights.mtp.is_some())?;
         Ok(Model {
             dir: dir.into(),
@@ -89,6 +90,46 @@ impl Model {
 fn stacked(config: &Config) -> u64 {
     // Bounded by what a stack on disk can hold: its bytes are checked against its shape when it is opened.
     (config.layers.len() as u64).saturating_mul(config.experts.min(1 << 16) as u64).saturating_mul(6)
+}
+
+/// Served precision rounds what goes into quantised linears, and the released model has all of them quantised.
+fn check_quantised(checkpoint: &Checkpoint, config: &Config) -> Result<()> {
+    let linears = inventory(config).filter(|spec| matches!(spec.dtype, DType::E4M3 | DType::E2M1));
+    let mut plain = linears.filter(|spec| checkpoint.tensor(&spec.name).is_ok_and(|tensor| tensor.dtype.is_float()));
+    let tensor = match (config.quantization, plain.next()) {
+        (Some(_), None) => return Ok(()),
+        (_, Some(spec)) => spec.name,
+        (None, None) => "layers.0.attn.wq_a.weight".into(),
+    };
+    Err(Error::NotQuantised { dir: checkpoint.dir().into(), tensor })
+}
+
+/// Limits of the runtime that the configuration's own rules do not know.
+fn check_config(config: &Config, options: &Options, file: PathBuf) -> Result<()> {
+    let served = options.precision == Precision::Served;
+    let nope = config.head_dim - config.rope_dim;
+    let mtp = config.mtp.and_then(|layer| layer.compression.ratio());
+    let rules = [
+        (config.hc_mult <= 16, "hc_mult", "at most 16", config.hc_mult),
+        (config.sinkhorn_iters <= 1000, "hc_sinkhorn_iters", "at most 1000", config.sinkhorn_iters),
+        (config.sliding_window <= 1 << 16, "sliding_window", "at most 65536", config.sliding_window),
+        (!served || nope.is_multiple_of(2), "head_dim - qk_rope_head_dim", "even in served precision", nope),
+        (
+            !served || config.index_head_dim.is_multiple_of(2),
+            "index_head_dim",
+            "even in served precision",
+            config.index_head_dim,
+        ),
+        (mtp.is_none(), "the MTP layer's ratio", "0 (sliding window)", mtp.unwrap_or(0)),
+    ];
+    match rules.into_iter().find(|(holds, ..)| !holds) {
+        None => Ok(()),
+        Some((_, field, rule, got)) => Err(Error::File {
+            file,
+            problem: format!("`{field}` must be {rule} to run, got {got}"),
+            mend: "correct the value, or use exact precision where that is the limit",
+        }),
+    }
 }
 
 fn check_options(options: &Options, config: &Config) -> Result<()> {

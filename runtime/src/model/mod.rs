@@ -47,7 +47,7 @@ impl Precision {
     }
 }
 
-/// How a model is opened. All memory is taken then; nothing grows later but scratch.
+/// How a model is opened. All device memory but scratch is taken then.
 #[derive(Clone, Debug)]
 pub struct Options {
     /// Arithmetic.
@@ -61,7 +61,8 @@ pub struct Options {
     pub pool_tokens: Option<usize>,
     /// Rows of a step at most. Longer prompts are cut into steps of this size; the result is the same.
     pub chunk: usize,
-    /// Whether the MTP layer is loaded and sequences keep what [`Model::draft`] needs.
+    /// Whether the MTP layer is loaded and sequences keep what [`Model::draft`] needs: the streams of each token since
+    /// the last draft, in host memory (`hc_mult * d` f32).
     pub draft: bool,
 }
 
@@ -78,9 +79,9 @@ impl Default for Options {
     }
 }
 
-/// A sequence of a [`Model`].
+/// A sequence of a [`Model`], until it is released.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct Sequence(usize);
+pub struct Sequence(usize, u64);
 
 /// Rows of a forward pass whose logits are wanted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -142,7 +143,7 @@ impl Model {
     pub fn open_sequence(&mut self) -> Result<Sequence> {
         let slot = self.cache.open(&mut *self.stream)?;
         self.pending[slot].clear();
-        Ok(Sequence(slot))
+        Ok(Sequence(slot, self.cache.slots[slot].generation))
     }
 
     /// Closes a sequence and frees its pages.
@@ -150,7 +151,7 @@ impl Model {
     /// # Errors
     /// [`Error::UnknownSequence`].
     pub fn release(&mut self, sequence: Sequence) -> Result<()> {
-        self.cache.len(sequence.0)?;
+        self.len(sequence)?;
         self.cache.release(sequence.0);
         self.pending[sequence.0].clear();
         Ok(())
@@ -161,7 +162,7 @@ impl Model {
     /// # Errors
     /// [`Error::UnknownSequence`].
     pub fn len(&self, sequence: Sequence) -> Result<usize> {
-        self.cache.len(sequence.0)
+        self.cache.len(sequence.0, sequence.1)
     }
 
     /// Appends tokens to sequences and gives the logits, f32 `[rows, vocab]` row-major, one vector per batch item.
@@ -242,7 +243,7 @@ impl Model {
             if let Some((place, &token)) = tokens.iter().enumerate().find(|(_, t)| **t as usize >= vocab) {
                 return Err(Error::TokenOutOfRange { token, place, vocab });
             }
-            let needed = self.cache.len(sequence.0)? + tokens.len();
+            let needed = self.len(*sequence)? + tokens.len();
             if needed > self.cache.context {
                 return Err(Error::ContextTooLong { needed, context: self.cache.context });
             }

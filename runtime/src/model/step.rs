@@ -1,7 +1,7 @@
 //! Running a step: built once per shape, recorded, and replayed with new tokens.
 
-use super::batch::{Batch, Inputs, Row};
-use super::graph::{Graph, Step, plain, reshape};
+use super::batch::{Batch, Inputs, Row, StepShape};
+use super::graph::{Graph, Scratch, Step, plain, reshape};
 use super::weights::Hyper;
 use super::{KEPT_PROGRAMS, Model};
 use crate::{Error, Result};
@@ -37,7 +37,8 @@ impl Model {
     pub(crate) fn step(&mut self, batch: &Batch, observer: Option<Observer<'_, '_>>) -> Result<Vec<f32>> {
         let shape = batch.shape(self.cache.groups.keys().copied(), self.cache.context);
         if let Some(observer) = observer {
-            let (program, steps) = self.build(&shape, true)?;
+            // Scratch of its own: what is looked at once need not stay.
+            let (program, steps) = self.build(&mut Scratch::default(), &shape, true)?;
             for (tensor, bytes) in program.inputs.fill(batch, &self.config, &self.cache, &self.angles) {
                 self.stream.write(tensor, &bytes)?;
             }
@@ -48,9 +49,12 @@ impl Model {
         if !self.programs.contains_key(&shape) {
             if self.programs.len() >= KEPT_PROGRAMS {
                 self.programs.clear();
-                self.scratch = Default::default();
+                self.scratch = Scratch::default();
             }
-            let (mut program, steps) = self.build(&shape, false)?;
+            let mut scratch = std::mem::take(&mut self.scratch);
+            let built = self.build(&mut scratch, &shape, false);
+            self.scratch = scratch;
+            let (mut program, steps) = built?;
             let ops = steps.into_iter().filter_map(|step| match step {
                 Step::Run(op) => Some(op),
                 Step::Tap(..) => None,
@@ -70,9 +74,9 @@ impl Model {
     }
 
     /// Writes a step of this shape down.
-    fn build(&mut self, shape: &super::StepShape, taps: bool) -> Result<(Program, Vec<Step>)> {
+    fn build(&self, scratch: &mut Scratch, shape: &StepShape, taps: bool) -> Result<(Program, Vec<Step>)> {
         let inputs = Inputs::allocate(&*self.device, &self.config, shape)?;
-        let mut graph = self.graph(taps);
+        let mut graph = self.graph(scratch, taps);
         let (hc, d) = (graph.config.hc_mult, graph.config.hidden_size);
         let mut streams = graph.activation("embedded", &[shape.rows, hc, d])?;
         graph.push(Embed { table: graph.weights.embed.clone(), ids: inputs.tokens.clone(), out: streams.clone() })?;
@@ -88,7 +92,7 @@ impl Model {
     }
 
     /// An empty list of steps over this model.
-    pub(crate) fn graph(&mut self, taps: bool) -> Graph<'_> {
+    pub(crate) fn graph<'a>(&'a self, scratch: &'a mut Scratch, taps: bool) -> Graph<'a> {
         Graph {
             device: &*self.device,
             dir: &self.dir,
@@ -96,7 +100,7 @@ impl Model {
             weights: &self.weights,
             cache: &self.cache,
             precision: self.options.precision,
-            scratch: &mut self.scratch,
+            scratch,
             taps,
             steps: Vec::new(),
         }
@@ -147,7 +151,8 @@ impl Model {
     fn layer_step(&mut self, layer: usize, batch: &Batch, streams: &[f32], all: &mut LayerRun) -> Result<()> {
         let shape = batch.shape(self.cache.groups.keys().copied(), self.cache.context);
         let inputs = Inputs::allocate(&*self.device, &self.config, &shape)?;
-        let mut graph = self.graph(true);
+        let mut scratch = Scratch::default();
+        let mut graph = self.graph(&mut scratch, true);
         let sizes = [shape.rows, graph.config.hc_mult, graph.config.hidden_size];
         let given = graph.activation("given streams", &sizes)?;
         let (weights, cache) = (&graph.weights.layers[layer], &graph.cache.layers[layer]);

@@ -4,7 +4,7 @@ use crate::checkpoint::{Checkpoint, FileDType, TensorData, Weight};
 use crate::config::{Compression, Config, LayerKind};
 use crate::{Error, Result};
 use anychip_core::ops::ExpertWeights;
-use anychip_core::{DType, Device, Invalid, Matrix, ScaleLayout, ScaleType, Stream, Tensor};
+use anychip_core::{DType, Device, Matrix, ScaleLayout, ScaleType, Stream, Tensor};
 use std::sync::atomic::{AtomicBool, Ordering};
 
 /// What a load reports while it runs.
@@ -93,8 +93,6 @@ pub(crate) struct Weights {
     pub(crate) norm: Tensor,
     pub(crate) head: Matrix,
     pub(crate) mtp: Option<Mtp>,
-    /// Whether any linear is quantised.
-    pub(crate) quantised: bool,
 }
 
 /// Writes a checkpoint's tensors to a device, in the order in which the model needs them.
@@ -107,7 +105,6 @@ pub(crate) struct Loader<'a> {
     pub(crate) cancelled: &'a AtomicBool,
     pub(crate) total: u64,
     pub(crate) done: u64,
-    pub(crate) quantised: bool,
 }
 
 impl Loader<'_> {
@@ -126,7 +123,7 @@ impl Loader<'_> {
             _ => None,
         };
         self.stream.synchronize()?;
-        Ok(Weights { embed, layers, head_hyper, norm, head, mtp, quantised: self.quantised })
+        Ok(Weights { embed, layers, head_hyper, norm, head, mtp })
     }
 
     fn mtp(&mut self, kind: LayerKind) -> Result<Mtp> {
@@ -206,6 +203,14 @@ impl Loader<'_> {
         let router = if hash_routed {
             let name = format!("{prefix}gate.tid2eid");
             let table = self.checkpoint.ids_i32(&name, &[vocab_size as u64, experts_per_token as u64])?;
+            let stray = table.iter().enumerate().find(|(_, id)| !(0..experts as i32).contains(*id));
+            if let Some((index, id)) = stray {
+                return Err(Error::File {
+                    file: self.checkpoint.dir().into(),
+                    problem: format!("`{name}` names expert {id} at index {index}, outside the {experts} of the layer"),
+                    mend: "use the config.json that belongs to these weights, or download the shard again",
+                });
+            }
             let bytes: Vec<u8> = table.iter().flat_map(|id| id.to_le_bytes()).collect();
             Router::Table(self.write(DType::I32, &[vocab_size, experts_per_token], &bytes)?)
         } else {
@@ -289,7 +294,6 @@ impl Loader<'_> {
         let Some(layout) = layout else {
             return Ok(Matrix::plain(&codes).map_err(anychip_core::Error::from)?);
         };
-        self.quantised = true;
         let sizes = [groups, o.div_ceil(layout.rows), i.div_ceil(layout.cols)];
         let scales = self.join(layout.scale.dtype(), &sizes, &scales)?;
         Ok(Matrix::scaled(&codes, &scales, layout).map_err(anychip_core::Error::from)?)
@@ -307,10 +311,9 @@ impl Loader<'_> {
         let (Some(layout), Weight::Fp8 { codes, scale }) = (layout, weight) else {
             return self.place(std::slice::from_ref(weight), layout, groups, [o, i]);
         };
-        self.quantised = true;
         let row_bytes = i.div_ceil(layout.cols) * layout.scale.dtype().bits() as usize / 8;
         let rows = scale.bytes.chunks_exact(row_bytes.max(1));
-        let spread: Vec<u8> = rows.flat_map(|row| row.repeat(layout.rows)).take(groups * o * row_bytes).collect();
+        let spread: Vec<u8> = rows.flat_map(|row| row.repeat(layout.rows.min(groups * o))).take(groups * o * row_bytes).collect();
         let layout = ScaleLayout { rows: 1, ..layout };
         let codes = self.join(DType::E4M3, &[groups, o, i], &[codes])?;
         let scales = self.write(layout.scale.dtype(), &[groups, o, i.div_ceil(layout.cols)], &spread)?;
@@ -351,12 +354,11 @@ impl Loader<'_> {
             let alike = parts.first().is_none_or(|first| first.dtype == part.dtype);
             if !alike || dtype.bytes(inner as u64) != Some(part.bytes.len() as u64) {
                 // Every expert of a layer is stored alike: they are one operand.
-                let want = dtype.bytes(inner as u64).unwrap_or(u64::MAX);
-                let wrong = Invalid::WrongLength { want, got: part.bytes.len() as u64 };
+                let first = parts.first().map_or("", |first| first.dtype.name());
                 return Err(Error::File {
-                    file: self.checkpoint.dir().join(part.stored_as),
-                    problem: format!("stored in another format than expert 0: {wrong}"),
-                    mend: "convert all experts of the layer to one format",
+                    file: self.checkpoint.dir().into(),
+                    problem: format!("`{}` is {}, and expert 0 of the layer {first}", part.name, part.dtype),
+                    mend: "convert all experts of a layer to one format",
                 });
             }
             self.fill(&pieces.slice(i, 1).map_err(anychip_core::Error::from)?, part.bytes)?;

@@ -58,7 +58,7 @@ impl ExpectedServed {
         if !dir.join(SERVED).exists() {
             return Ok(None);
         }
-        let file = File::open(dir.join(SERVED), "")?;
+        let file = File::open(dir.join(SERVED), "make it readable, or verify in exact precision")?;
         let tensors = file.parse()?;
         let tokens = tensors.tokens("input_ids", config.vocab_size)?;
         let rows = tokens.len();

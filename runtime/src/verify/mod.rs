@@ -83,13 +83,18 @@ pub struct Verdict {
 /// # Errors
 /// [`Error::File`] when the expected numbers do not fit the model, and as [`Model::forward`].
 pub fn verify(model: &mut Model, form: Form, expected: &Expected, served: Option<&ExpectedServed>) -> Result<Verdict> {
+    let before = model.device().fallbacks();
+    if !Form::of(model.precision()).contains(&form) {
+        let got = format!("{} in {} precision", form.name(), model.precision().name());
+        return Err(Error::BadOption { option: "form", rule: "one of the precision's own", got });
+    }
     let (score, loss, passed, rule) = match (model.precision(), served) {
         (Precision::Exact, _) => exact(model, form, expected)?,
         (Precision::Served, Some(served)) => match form {
             Form::Layer => layers(model, served)?,
             Form::Short => short(model, served, &[usize::MAX])?,
             Form::Decode => served_decode(model, served)?,
-            Form::Prefill | Form::Chunked => long(model, served, chunks(form))?,
+            _ => long(model, served, chunks(form))?,
         },
         (Precision::Served, None) => {
             return Err(Error::File {
@@ -107,8 +112,15 @@ pub fn verify(model: &mut Model, form: Form, expected: &Expected, served: Option
         loss,
         passed,
         rule,
-        fallback_ops: model.device().fallbacks().into_iter().map(|(op, count)| (op.into(), count)).collect(),
+        fallback_ops: since(&before, model.device().fallbacks()),
     })
+}
+
+/// Fallbacks that were not counted before.
+fn since(before: &[(&'static str, u64)], now: Vec<(&'static str, u64)>) -> Vec<(String, u64)> {
+    let earlier = |op: &str| before.iter().find(|(name, _)| *name == op).map_or(0, |(_, count)| *count);
+    let grown = now.into_iter().map(|(op, count)| (op.to_owned(), count - earlier(op).min(count)));
+    grown.filter(|(_, count)| *count > 0).collect()
 }
 
 type Judged = (Score, Option<f64>, bool, String);

@@ -57,7 +57,10 @@ pub(super) fn compare(got: &[f32], want: &[f32], width: usize) -> Score {
         agree += usize::from(argmax(g).is_some() && argmax(g) == argmax(w));
     }
     if got.len() != want.len() || got.is_empty() {
+        // Rows that are missing are wrong by every figure.
         most = f64::INFINITY;
+        relative = vec![f64::INFINITY; (want.len() / width).max(1)];
+        agree = 0;
     }
     relative.sort_by(f64::total_cmp);
     let rows = relative.len();

@@ -23,3 +23,8 @@ pub fn open(device_name: &str, model: &str, precision: Precision) -> Model {
     let options = Options { precision, context: 512, ..Options::default() };
     Model::open(device(device_name), &golden(model), options, &(), &AtomicBool::new(false)).unwrap()
 }
+
+/// The larger of two differences. NaN is the largest: `f32::max` would drop it.
+pub fn worse(most: f32, difference: f32) -> f32 {
+    if difference.is_nan() || most.is_nan() { f32::NAN } else { most.max(difference) }
+}

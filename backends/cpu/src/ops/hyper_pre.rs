@@ -1,4 +1,4 @@
-use crate::load::{Floats, Stores, dot_f64, par_rows};
+use crate::load::{Floats, Stores, dot_f64, par_rows, threads};
 use anychip_core::ops::HyperPre;
 use anychip_core::{Result, Tensor, host};
 
@@ -42,7 +42,7 @@ pub(super) fn mixes(streams: &Tensor, mixer: &Tensor, norm_eps: f32) -> Result<V
     let mixer: &[f32] = mixer.as_slice();
     let mut mixes = vec![0.0; rows * count];
     // One row is shared out by entry, many by row: the same sums either way.
-    if rows >= rayon::current_num_threads() {
+    if rows >= threads() {
         par_rows(&mut mixes, count, width * (count + 1), Vec::new, |own, t, mixes| {
             let f = streams.view(t * width, width, own);
             let norm = norm(f, norm_eps);

@@ -1,4 +1,4 @@
-use crate::load::{Floats, Rows, dot, par_rows};
+use crate::load::{Floats, Rows, dot, par_rows, threads};
 use crate::pages::{PagedReader, RowEntries};
 use anychip_core::formats::round_bf16;
 use anychip_core::ops::{IndexScores, Rounding};
@@ -22,7 +22,7 @@ pub(crate) fn run(op: &IndexScores) -> Result<()> {
         query.weights.iter_mut().for_each(|w| *w = round(op.scale * *w, op.rounding));
     };
     let seen = |t: usize| usize::try_from(visible[t]).unwrap_or(0).min(n);
-    if rows >= rayon::current_num_threads() {
+    if rows >= threads() {
         par_rows(out, n, n * work, Default::default, |(own, key): &mut (Query, Vec<f32>), t, out| {
             query(t, own);
             let (scored, hidden) = out.split_at_mut(seen(t));

@@ -1,4 +1,4 @@
-use crate::load::{dot, par_rows};
+use crate::load::{dot, par_rows, parallel};
 use anychip_core::{Result, host, ops::NewtonSchulz};
 use rayon::prelude::*;
 
@@ -38,13 +38,15 @@ const TILE: usize = 32;
 fn product(left: &[f32], right: &[f32], depth: usize) -> Vec<f32> {
     let width = right.len() / depth;
     let mut out = vec![0.0; left.len() / depth * width];
-    let tiles = out.par_chunks_mut(TILE * width).zip(left.par_chunks(TILE * depth));
-    tiles.for_each(|(out, left)| {
-        for (j, right) in right.chunks(depth).enumerate() {
-            for (i, left) in left.chunks(depth).enumerate() {
-                out[i * width + j] = dot(left, right);
+    parallel(|| {
+        let tiles = out.par_chunks_mut(TILE * width).zip(left.par_chunks(TILE * depth));
+        tiles.for_each(|(out, left)| {
+            for (j, right) in right.chunks(depth).enumerate() {
+                for (i, left) in left.chunks(depth).enumerate() {
+                    out[i * width + j] = dot(left, right);
+                }
             }
-        }
+        });
     });
     out
 }

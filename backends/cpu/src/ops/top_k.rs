@@ -1,3 +1,4 @@
+use crate::load::parallel;
 use anychip_core::{Result, host, ops::TopK};
 use rayon::prelude::*;
 
@@ -14,7 +15,7 @@ pub(crate) fn run(op: &TopK) -> Result<()> {
     if scores.len() < SERIAL_SCORES {
         rows.chunks_mut(k).enumerate().for_each(row);
     } else {
-        rows.par_chunks_mut(k).enumerate().for_each(row);
+        parallel(|| rows.par_chunks_mut(k).enumerate().for_each(row));
     }
     Ok(())
 }
