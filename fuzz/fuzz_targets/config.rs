@@ -1,4 +1,4 @@
-//! Reads arbitrary text as `config.json`; what is accepted must be valid and have a countable inventory.
+//! Reads arbitrary text as `config.json`; what is accepted must be valid.
 #![no_main]
 
 use std::path::Path;

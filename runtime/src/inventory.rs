@@ -9,7 +9,7 @@ use anychip_core::DType;
 use safetensors::Dtype;
 
 /// Elements along the input that share one ue8m0 scale of an FP4 weight.
-const FP4_GROUP: u64 = 32;
+pub(crate) const FP4_GROUP: u64 = 32;
 
 /// One tensor as the model sees it, and as the file stores it.
 ///

@@ -11,6 +11,7 @@
 pub mod checkpoint;
 pub mod config;
 mod error;
+mod file;
 pub mod generate;
 pub mod inventory;
 pub mod model;

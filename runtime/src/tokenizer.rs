@@ -74,6 +74,9 @@ pub struct Tokenizer {
     bytes: Vec<Option<u8>>,
 }
 
+/// A `tokenizer.json` in bytes at most; V4's has 8 MB.
+const MAX_BYTES: u64 = 512 << 20;
+
 impl Tokenizer {
     /// Reads a `tokenizer.json`. Truncation and padding that the file asks for are switched off: a prompt is never cut in silence.
     ///
@@ -81,7 +84,7 @@ impl Tokenizer {
     /// [`TokenizerError::Read`], [`Malformed`](TokenizerError::Malformed), [`Decoder`](TokenizerError::Decoder).
     pub fn open(path: impl AsRef<Path>) -> Result<Self, TokenizerError> {
         let path = path.as_ref().to_owned();
-        let text = match std::fs::read(&path) {
+        let text = match crate::file::read(&path, MAX_BYTES) {
             Ok(text) => text,
             Err(source) => return Err(TokenizerError::Read { path, source }),
         };

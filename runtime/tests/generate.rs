@@ -83,31 +83,63 @@ fn a_batch_of_unequal_sequences_gives_what_each_gives_alone() {
 
 #[test]
 fn what_cannot_be_run_is_refused_before_anything_changes() {
-    let options = anychip_runtime::Options { sequences: 2, context: 256, pool_tokens: Some(256), ..Default::default() };
+    let options =
+        anychip_runtime::Options { sequences: 2, context: 1024, pool_tokens: Some(1024), ..Default::default() };
     let cancelled = false.into();
     let mut model =
         anychip_runtime::Model::open(common::device("cpu"), &common::golden("tiny"), options, &(), &cancelled).unwrap();
     let sequence = model.open_sequence().unwrap();
     let fail = |model: &mut anychip_runtime::Model, tokens: &[u32]| {
-        let error = model.forward(&[(sequence, tokens)], Rows::Last).unwrap_err();
+        let error = model.forward(&[(sequence, tokens)], Rows::Last).map(|_| ()).unwrap_err();
         assert_eq!(model.len(sequence).unwrap(), 0);
         error
     };
     assert!(matches!(fail(&mut model, &[5, 1024]), Error::TokenOutOfRange { token: 1024, place: 1, vocab: 1024 }));
-    assert!(matches!(fail(&mut model, &[5; 257]), Error::ContextTooLong { needed: 257, context: 256 }));
+    assert!(matches!(fail(&mut model, &[5; 1025]), Error::ContextTooLong { needed: 1025, context: 1024 }));
     assert!(matches!(fail(&mut model, &[]), Error::BadBatch { .. }));
     let twice = model.forward(&[(sequence, &[1]), (sequence, &[2])], Rows::Last).unwrap_err();
     assert!(matches!(twice, Error::BadBatch { .. }));
 
     let other = model.open_sequence().unwrap();
     assert!(matches!(model.open_sequence(), Err(Error::TooManySequences { limit: 2 })));
-    model.forward(&[(sequence, &[7; 256])], Rows::Last).unwrap();
-    let full = model.forward(&[(other, &[7; 256])], Rows::Last).unwrap_err();
+    model.forward(&[(sequence, &[7; 1024])], Rows::Last).unwrap();
+    let full = model.forward(&[(other, &[7; 1024])], Rows::Last).map(|_| ()).unwrap_err();
     assert!(matches!(full, Error::PoolExhausted { .. }), "{full}");
     model.release(sequence).unwrap();
     assert!(matches!(model.len(sequence), Err(Error::UnknownSequence { .. })));
-    let again = model.forward(&[(other, &[7; 256])], Rows::Last).unwrap();
+    let again = model.forward(&[(other, &[7; 1024])], Rows::Last).unwrap();
     assert!(again[0].iter().all(|logit| logit.is_finite()), "pages that were taken back serve another sequence");
+}
+
+#[test]
+fn a_released_handle_never_means_its_place_s_next_owner() {
+    let mut model = common::open("cpu", "tiny", Precision::Exact);
+    let first = model.open_sequence().unwrap();
+    model.release(first).unwrap();
+    let second = model.open_sequence().unwrap();
+    assert!(matches!(model.forward(&[(first, &[5])], Rows::Last).map(|_| ()), Err(Error::UnknownSequence { .. })));
+    assert!(matches!(model.release(first), Err(Error::UnknownSequence { .. })));
+    assert_eq!(model.len(second).unwrap(), 0);
+}
+
+#[test]
+fn a_pool_holds_as_many_tokens_as_it_was_opened_for_however_they_are_spread() {
+    let options =
+        anychip_runtime::Options { sequences: 4, context: 512, pool_tokens: Some(1024), ..Default::default() };
+    let cancelled = false.into();
+    let mut model =
+        anychip_runtime::Model::open(common::device("cpu"), &common::golden("tiny"), options, &(), &cancelled).unwrap();
+    for len in [300, 200, 260, 264] {
+        let sequence = model.open_sequence().unwrap();
+        model.forward(&[(sequence, &vec![9; len])], Rows::Last).unwrap();
+    }
+}
+
+#[test]
+fn a_continuation_that_cannot_fit_is_refused_before_it_begins() {
+    let mut model = common::open("cpu", "tiny", Precision::Exact);
+    let refused = generate(&mut model, &[5; 500], &greedy(14), &mut |_| panic!("nothing may be generated"));
+    assert!(matches!(refused, Err(Error::ContextTooLong { needed: 513, context: 512 })));
 }
 
 #[test]

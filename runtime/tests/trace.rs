@@ -12,7 +12,8 @@ const TOKENS: usize = 75;
 
 /// Our name, and the rows by which the two may differ in length: we pad the entries of a step, the trace does not.
 fn trace_name(tap: &str) -> Option<String> {
-    let name = tap.replace("scorer.scores", "scorer.scores_unmasked").replace("indexer.compressed_kv", "indexer.scorer.k");
+    let name =
+        tap.replace("scorer.scores", "scorer.scores_unmasked").replace("indexer.compressed_kv", "indexer.scorer.k");
     // Ours alone: streams are `attn_hc.in` of the next layer there, and a stacked expert's parts are not materialised.
     if let Some(layer) = name.strip_suffix(".streams") {
         let next = layer.strip_prefix("layers.").unwrap().parse::<usize>().unwrap() + 1;
@@ -75,7 +76,12 @@ fn matches_the_trace(device: &str) {
             visible_difference(&got, &want, *width)
         } else {
             // A step has room for one window more than a sequence may close.
-            assert!(got.len() == want.len() || got.len() == want.len() + width, "{name}: {} of {}", got.len(), want.len());
+            assert!(
+                got.len() == want.len() || got.len() == want.len() + width,
+                "{name}: {} of {}",
+                got.len(),
+                want.len()
+            );
             got.iter().zip(&want).map(|(g, w)| (g - w).abs()).fold(0.0, common::worse)
         };
         assert!(off <= 1e-4, "{name} differs by {off}");

@@ -7,8 +7,8 @@ use half::slice::HalfFloatSliceExt;
 use half::{bf16, f16};
 use rayon::prelude::*;
 use rayon::{ThreadPool, ThreadPoolBuilder};
-use std::sync::OnceLock;
 use std::ops::Range;
+use std::sync::OnceLock;
 
 /// Multiply-adds, or the like, below which handing work to other threads takes longer than doing it.
 const SERIAL_WORK: usize = 1 << 16;

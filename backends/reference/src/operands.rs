@@ -142,7 +142,8 @@ impl<'a, R: Real> Entries<'a, R> {
         let values: Vec<f64> = match format {
             KvFormat::Fp8 { nope, .. } => {
                 let (codes, tail) = data.split_at(nope);
-                let front = codes.iter().enumerate().map(|(i, &c)| scaled(e4m3::decode(c), scales[i / KvFormat::FP8_BLOCK]));
+                let front =
+                    codes.iter().enumerate().map(|(i, &c)| scaled(e4m3::decode(c), scales[i / KvFormat::FP8_BLOCK]));
                 let back = tail.chunks_exact(2).map(|b| bf16::from_le_bytes([b[0], b[1]]).to_f64());
                 front.chain(back).collect()
             }

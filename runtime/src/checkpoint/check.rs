@@ -6,10 +6,10 @@ use anychip_core::DType;
 
 use super::{Checkpoint, CheckpointError, FileDType, TensorData};
 use crate::config::Config;
-use crate::inventory::TensorSpec;
+use crate::inventory::{FP4_GROUP, TensorSpec};
 
-/// Columns that share one scale of an FP4 weight.
-const FP4_GROUP: u64 = 32;
+/// Errors that are kept: a configuration of another model is wrong about every tensor.
+const MOST_ERRORS: usize = 6;
 
 /// A matrix `[o, i]` in the form in which the file holds it.
 #[derive(Clone, Debug)]
@@ -134,7 +134,7 @@ impl Checkpoint {
         let block = config.quantization.map_or([128, 128], |q| q.weight_block);
         let mut found = Checked { tensors: 0, bytes: 0, extra: Vec::new() };
         let mut used = HashSet::new();
-        let mut errors = Vec::new();
+        let (mut errors, mut wrong) = (Vec::new(), 0usize);
         for spec in inventory {
             match self.judge(&spec, block) {
                 Ok(tensors) => {
@@ -144,16 +144,21 @@ impl Checkpoint {
                         used.insert(tensor.stored_as);
                     }
                 }
-                Err(e) => errors.push(e),
+                Err(e) => {
+                    wrong += 1;
+                    if errors.len() < MOST_ERRORS {
+                        errors.push(e);
+                    }
+                }
             }
         }
-        match errors.len() {
+        match wrong {
             0 => {
                 found.extra = self.names().filter(|name| !used.contains(name)).map(str::to_owned).collect();
                 Ok(found)
             }
             1 => Err(errors.remove(0)),
-            _ => Err(CheckpointError::Several { dir: self.dir().to_owned(), errors }),
+            _ => Err(CheckpointError::Several { dir: self.dir().to_owned(), count: wrong, errors }),
         }
     }
 

@@ -416,11 +416,13 @@ pub enum CheckpointError {
         got: i64,
     },
     /// Several tensors do not fit the configuration.
-    #[error("{}: {} tensors do not fit the configuration:{}", .dir.display(), .errors.len(), first(errors))]
+    #[error("{}: {} tensors do not fit the configuration:{}", .dir.display(), .count, first(errors, *count))]
     Several {
         /// The checkpoint's folder.
         dir: PathBuf,
-        /// One error per tensor, in the order of the inventory.
+        /// How many.
+        count: usize,
+        /// The first of them, in the order of the inventory.
         errors: Vec<CheckpointError>,
     },
 }
@@ -440,11 +442,10 @@ fn coverage(dtype: FileDType) -> &'static str {
 }
 
 /// As many of the errors as still help; a wrong configuration fails thousands of tensors in the same way.
-fn first(errors: &[CheckpointError]) -> String {
-    const SHOWN: usize = 6;
-    let mut text: String = errors.iter().take(SHOWN).map(|e| format!("\n  {e}")).collect();
-    if errors.len() > SHOWN {
-        text += &format!("\n  ... and {} more", errors.len() - SHOWN);
+fn first(errors: &[CheckpointError], count: usize) -> String {
+    let mut text: String = errors.iter().map(|e| format!("\n  {e}")).collect();
+    if count > errors.len() {
+        text += &format!("\n  ... and {} more", count - errors.len());
     }
     text
 }

@@ -162,6 +162,9 @@ pub struct Config {
     pub quantization: Option<Quantization>,
 }
 
+/// A configuration in bytes at most; released ones have 2 KB.
+const MAX_BYTES: u64 = 16 << 20;
+
 /// What the two dialects say in different words.
 struct Dialect {
     layers: Vec<LayerKind>,
@@ -179,7 +182,7 @@ impl Config {
     /// If the file cannot be read, and as [`from_json`](Config::from_json).
     pub fn open(dir: &Path) -> Result<Config, ConfigError> {
         let file = dir.join("config.json");
-        match std::fs::read_to_string(&file) {
+        match crate::file::read_text(&file, MAX_BYTES) {
             Ok(text) => Config::from_json(&text, &file),
             Err(error) => Err(ConfigError { file, rule: ConfigRule::Read(error) }),
         }

@@ -100,10 +100,9 @@ impl Cache {
                         device.tensor(DType::F32, &[sequences, 2, slots, channels])
                     };
                     let indexer = match layer.compression {
-                        Compression::Overlap(_) => Some(IndexerCache {
-                            keys: pool(device, key, pages)?,
-                            state: state(config.index_head_dim)?,
-                        }),
+                        Compression::Overlap(_) => {
+                            Some(IndexerCache { keys: pool(device, key, pages)?, state: state(config.index_head_dim)? })
+                        }
                         _ => None,
                     };
                     let entries = pool(device, entry, pages)?;

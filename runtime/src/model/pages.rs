@@ -6,7 +6,7 @@ use anychip_core::PAGE_ENTRIES;
 /// Pages of all pools of one compression ratio. Layers of that ratio have pools of their own with the same numbering.
 #[derive(Debug)]
 pub(crate) struct Pages {
-    /// Tokens per entry; 1 for windows.
+    /// Tokens per entry.
     ratio: usize,
     /// Pages of a sequence at most.
     width: usize,

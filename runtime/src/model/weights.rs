@@ -2,6 +2,7 @@
 
 use crate::checkpoint::{Checkpoint, FileDType, TensorData, Weight};
 use crate::config::{Compression, Config, LayerKind};
+use crate::inventory::FP4_GROUP;
 use crate::{Error, Result};
 use anychip_core::ops::ExpertWeights;
 use anychip_core::{DType, Device, Matrix, ScaleLayout, ScaleType, Stream, Tensor};
@@ -313,7 +314,8 @@ impl Loader<'_> {
         };
         let row_bytes = i.div_ceil(layout.cols) * layout.scale.dtype().bits() as usize / 8;
         let rows = scale.bytes.chunks_exact(row_bytes.max(1));
-        let spread: Vec<u8> = rows.flat_map(|row| row.repeat(layout.rows.min(groups * o))).take(groups * o * row_bytes).collect();
+        let spread: Vec<u8> =
+            rows.flat_map(|row| row.repeat(layout.rows.min(groups * o))).take(groups * o * row_bytes).collect();
         let layout = ScaleLayout { rows: 1, ..layout };
         let codes = self.join(DType::E4M3, &[groups, o, i], &[codes])?;
         let scales = self.write(layout.scale.dtype(), &[groups, o, i.div_ceil(layout.cols)], &spread)?;
@@ -402,6 +404,6 @@ fn layout_of(weight: &Weight<'_>, [rows, cols]: [usize; 2]) -> Option<ScaleLayou
     match weight {
         Weight::Plain(_) => None,
         Weight::Fp8 { scale: s, .. } => Some(ScaleLayout { scale: scale(s), rows, cols }),
-        Weight::Fp4 { scale: s, .. } => Some(ScaleLayout { scale: scale(s), rows: 1, cols: 32 }),
+        Weight::Fp4 { scale: s, .. } => Some(ScaleLayout { scale: scale(s), rows: 1, cols: FP4_GROUP as usize }),
     }
 }

@@ -87,6 +87,9 @@ impl ExpectedServed {
     }
 }
 
+/// Expected numbers in bytes at most: 1000 rows of V4's logits and streams have 3 GB.
+const MAX_BYTES: u64 = 16 << 30;
+
 /// A safetensors file read whole: expected numbers are small beside a checkpoint.
 struct File {
     path: PathBuf,
@@ -95,7 +98,7 @@ struct File {
 
 impl File {
     fn open(path: PathBuf, mend: &'static str) -> Result<File> {
-        match std::fs::read(&path) {
+        match crate::file::read(&path, MAX_BYTES) {
             Ok(bytes) => Ok(File { path, bytes }),
             Err(error) => Err(Error::File { file: path, problem: error.to_string(), mend }),
         }
