@@ -27,7 +27,6 @@
 
 mod subject;
 mod v4_flash;
-mod verdict;
 
 pub use subject::Subject;
 

@@ -1,7 +1,7 @@
 //! One operation on one device, judged before and after it is timed.
 
-use crate::{BenchError, verdict};
-use anychip_conformance::Builder;
+use crate::BenchError;
+use anychip_conformance::{Builder, judge_output};
 use anychip_core::{Access, Clock, Cost, Device, Error, Op, Result, Stream, Tensor, host};
 use anychip_reference::{Bounded, Output};
 use std::time::{Duration, Instant};
@@ -136,8 +136,11 @@ impl<'a> Subject<'a> {
             let mut got = vec![0; own.bytes() as usize];
             self.stream.read(&own, &mut got)?;
             let ratio = match wanted.iter().find(|want| want.operand == name) {
-                Some(want) => verdict::output(name, own.dtype(), &got, &want.values),
-                None if access == Access::Read => verdict::unchanged(name, &got, host::read(&host)?.bytes()),
+                Some(want) => judge_output(name, &own, &got, &want.values),
+                None if access == Access::Read => match got == host::read(&host)?.bytes() {
+                    true => Ok(0.0),
+                    false => Err(format!("the device changed its input {name}")),
+                },
                 None => Err(format!("the oracle says nothing about {name}")),
             };
             self.worst = self.worst.max(ratio.map_err(BenchError::Wrong)?);
@@ -203,7 +206,7 @@ mod tests {
         let mut subject = Subject::new(&*device, "linear/doubled", doubled).unwrap();
         for _ in 0..2 {
             let error = subject.time(1).unwrap_err().to_string();
-            assert!(error.starts_with("refused to time a wrong result: out[1] is 1.4000"), "{error}");
+            assert!(error.starts_with("refused to time a wrong result: R2: out[0, 1]: 1 of 2 elements"), "{error}");
         }
     }
 

@@ -190,6 +190,6 @@ pub use cases::cases;
 pub use error::SuiteError;
 pub use random::{Family, Random};
 pub use report::{CaseResult, Counts, Failure, JudgedDevice, OpSummary, Outcome, Report, junit};
-pub use rules::Rule;
 pub use rules::bound::Nearest;
+pub use rules::{Rule, judge_output};
 pub use run::{Selection, run, run_cases};

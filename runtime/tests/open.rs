@@ -37,10 +37,9 @@ fn plain_weights_are_not_served() {
 
 #[test]
 fn limits_of_the_runtime_name_the_field() {
-    for (field, value, rule) in [
-        ("hc_sinkhorn_iters", 1_000_000, "at most 1000"),
-        ("sliding_window", 1 << 20, "at most 65536"),
-    ] {
+    for (field, value, rule) in
+        [("hc_sinkhorn_iters", 1_000_000, "at most 1000"), ("sliding_window", 1 << 20, "at most 65536")]
+    {
         let dir = tiny(|config| config[field] = value.into());
         let error = refused(dir.path(), Precision::Exact).to_string();
         assert!(error.contains("config.json") && error.contains(field) && error.contains(rule), "{error}");

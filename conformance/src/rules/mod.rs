@@ -7,6 +7,9 @@
 pub(crate) mod bound;
 pub(crate) mod structure;
 
+use anychip_core::Tensor;
+use anychip_reference::{Bounded, Values};
+use bound::Nearest;
 use serde::Serialize;
 use std::fmt;
 
@@ -68,6 +71,42 @@ impl Broken {
         (self.bound, self.ratio) = (Some(bound), ratio);
         self
     }
+}
+
+impl fmt::Display for Broken {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}{:?}: {}", self.rule, self.operand.unwrap_or("operation"), self.coordinate, self.what)?;
+        if self.operand.is_some() {
+            write!(f, ", got {}, want {}", self.got, self.want)?;
+        }
+        self.bound.map_or(Ok(()), |bound| write!(f, " +- {bound:.3e}"))
+    }
+}
+
+/// Judges what a device wrote into one operand by the rules for its type: R0, and R2 for numbers. Gives the element nearest
+/// to its bound; `None` where there is no bound to be near to.
+pub(crate) fn output(
+    name: &'static str,
+    tensor: &Tensor,
+    got: &[u8],
+    want: &Values<Bounded>,
+    expects_nan: bool,
+) -> Result<Option<Nearest>, Box<Broken>> {
+    match want {
+        Values::Integers(want) => structure::same_integers(name, tensor, got, want).map(|()| None),
+        Values::Bytes(want) => structure::same_bytes(name, tensor, got, want).map(|()| None),
+        Values::Real(want) => bound::within(name, tensor, got, want, expects_nan),
+    }
+}
+
+/// The suite's judgement of one operand, for tools that run operations of their own: the largest error over tolerance, 0
+/// for integers and bytes. `tensor` gives type and shape, `got` its bytes, `want` is what [`anychip_reference::judge`] says.
+///
+/// # Errors
+/// What is wrong, in words: rule, operand, coordinate, got, want and bound. NaN is always wrong here.
+pub fn judge_output(name: &'static str, tensor: &Tensor, got: &[u8], want: &Values<Bounded>) -> Result<f64, String> {
+    let nearest = output(name, tensor, got, want, false).map_err(|broken| broken.to_string())?;
+    Ok(nearest.map_or(0.0, |nearest| nearest.ratio))
 }
 
 /// The coordinate of an element, outermost axis first.

@@ -4,9 +4,8 @@ use crate::builder::Built;
 use crate::case::Case;
 use crate::report::Outcome;
 use crate::rules::bound::Nearest;
-use crate::rules::{Broken, Rule, bound, structure};
+use crate::rules::{self, Broken, Rule, structure};
 use anychip_core::{Access, Device, Error, Numerics, Op, Support, Tensor};
-use anychip_reference::Values;
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
@@ -98,15 +97,9 @@ fn check(
         let Some(want) = wanted.iter().find(|output| output.operand == name) else {
             return Err(of_suite(format!("the oracle says nothing about {name}, which the operation writes")));
         };
-        match &want.values {
-            Values::Integers(want) => structure::same_integers(name, &tensor, got, want)?,
-            Values::Bytes(want) => structure::same_bytes(name, &tensor, got, want)?,
-            Values::Real(want) => {
-                let here = bound::within(name, &tensor, got, want, built.expects_nan)?;
-                let nearer = here.filter(|here| nearest.as_ref().is_none_or(|n| here.ratio > n.ratio));
-                nearest = nearer.or(nearest);
-            }
-        }
+        let here = rules::output(name, &tensor, got, &want.values, built.expects_nan)?;
+        let nearer = here.filter(|here| nearest.as_ref().is_none_or(|n| here.ratio > n.ratio));
+        nearest = nearer.or(nearest);
     }
     Ok(nearest)
 }
