@@ -175,14 +175,15 @@ impl Reference {
             connections.push((post, comb));
         }
         let outputs = run(&inputs);
-        let expand = |((streams, y), (post, comb)): ((&Streams, &Vec<f64>), &(Vec<f64>, Vec<Vec<f64>>))| {
+        let expand = |row: usize| {
+            let (post, comb) = &connections[row];
             let stream = |k: usize| {
                 let weights: Vec<f64> = comb.iter().map(|row| row[k]).collect();
-                sum(&[1.0, post[k]], &[sum(&weights, streams), y.clone()])
+                sum(&[1.0, post[k]], &[sum(&weights, &rows[row]), outputs[row].clone()])
             };
             (0..n).map(stream).collect()
         };
-        rows.iter().zip(&outputs).zip(&connections).map(expand).collect()
+        (0..rows.len()).map(expand).collect()
     }
 
     /// Sliding-window attention of all rows, row `p` at position `p` of a fresh sequence.
