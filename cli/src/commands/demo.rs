@@ -58,7 +58,7 @@ pub(crate) fn run() -> Result<Outcome, Failure> {
          anychip verify {dir} --device reference --device cpu\n  \
          anychip generate {dir} --prompt \"In the beginning\" --temperature 1\n  \
          anychip plan v4-pro\n  \
-         anychip synth v4-flash --layers 3 --experts 16 /tmp/flash3\n  \
+         anychip synth v4-flash --layers 3 --experts 16 flash3\n  \
          anychip --help\n\
          (from a clone: `cargo run --release -- verify ...`)\n"
     ))?;
