@@ -2,7 +2,7 @@
 //!
 //! Each operation is written once, over a [`Real`]. With `f64` it computes values: that is the `reference` device. With
 //! [`Bounded`] the same lines compute, for each value, how far a device that keeps its declared
-//! [`Numerics`](anychip_core::Numerics) may be from it: that is [`judge`], which the conformance suite calls. The
+//! [`Numerics`] may be from it: that is [`judge`], which the conformance suite calls. The
 //! operands are the device's own bytes, dequantised exactly, so that quantisation error is never part of a tolerance.
 //!
 //! It is slow on purpose, single-threaded, and the last word.
