@@ -182,38 +182,37 @@ impl<'a> Stores<'a> {
     ) {
         let (first, range) = (rows.start, rows.start * width..rows.end * width);
         match self.dtype {
-            DType::BF16 => {
-                let out = &mut self.elements.as_mut_slice::<bf16>()[range];
-                par_rows(
-                    out,
-                    width,
-                    work,
-                    || (scratch(), vec![0.0; width]),
-                    |(s, row), i, out| {
-                        f(s, first + i, row);
-                        out.convert_from_f32_slice(row);
-                    },
-                );
-            }
-            DType::F16 => {
-                let out = &mut self.elements.as_mut_slice::<f16>()[range];
-                par_rows(
-                    out,
-                    width,
-                    work,
-                    || (scratch(), vec![0.0; width]),
-                    |(s, row), i, out| {
-                        f(s, first + i, row);
-                        out.convert_from_f32_slice(row);
-                    },
-                );
-            }
+            DType::BF16 => narrow(&mut self.elements.as_mut_slice::<bf16>()[range], first, width, work, scratch, f),
+            DType::F16 => narrow(&mut self.elements.as_mut_slice::<f16>()[range], first, width, work, scratch, f),
             _ => {
                 let out = &mut self.elements.as_mut_slice::<f32>()[range];
                 par_rows(out, width, work, scratch, |s, i, out| f(s, first + i, out));
             }
         }
     }
+}
+
+/// [`Stores::rows`] into a half type, by way of a row in f32.
+fn narrow<H: Send, S>(
+    out: &mut [H],
+    first: usize,
+    width: usize,
+    work: usize,
+    scratch: impl Fn() -> S + Sync + Send,
+    f: impl Fn(&mut S, usize, &mut [f32]) + Sync + Send,
+) where
+    [H]: HalfFloatSliceExt,
+{
+    par_rows(
+        out,
+        width,
+        work,
+        || (scratch(), vec![0.0; width]),
+        |(s, row), i, out| {
+            f(s, first + i, row);
+            out.convert_from_f32_slice(row);
+        },
+    );
 }
 
 /// Computes each row of `width` elements of `out`, on all cores where that is worth it; see [`Stores::rows`].
