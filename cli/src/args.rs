@@ -25,6 +25,8 @@ pub(crate) enum Command {
     Devices(DevicesArgs),
     /// Judge devices, operation by operation, against the oracle
     Conformance(ConformanceArgs),
+    /// Does the suite catch planted faults, and nothing else?
+    Faults(FaultsArgs),
     /// Run the checkpoint in DIR and compare with the numbers it brings along (io.safetensors, io_served.safetensors)
     Verify(VerifyArgs),
     /// Continue a prompt with the checkpoint in DIR
@@ -68,9 +70,42 @@ pub(crate) struct ConformanceArgs {
     /// Write a JUnit XML report to FILE
     #[arg(long, value_name = "FILE")]
     pub(crate) junit: Option<PathBuf>,
+    /// Write one HTML page with everything in it to FILE
+    #[arg(long, value_name = "FILE")]
+    pub(crate) html: Option<PathBuf>,
     /// Count what a device does not support as failed
     #[arg(long)]
     pub(crate) strict: bool,
+    /// List of cases that are known to fail, with reasons (TOML); one that passes is a failure
+    #[arg(long, value_name = "FILE")]
+    pub(crate) expect: Option<PathBuf>,
+    /// Run cases in child processes, so that a crash or a hang is the result of one case
+    #[arg(long)]
+    pub(crate) isolate: bool,
+    /// Seconds that a case may take in its child process
+    #[arg(long, value_name = "SECONDS", default_value_t = 120, value_parser = clap::value_parser!(u64).range(1..), requires = "isolate")]
+    pub(crate) timeout: u64,
+    /// Save inputs, outputs and bounds of each failing case in DIR, as safetensors
+    #[arg(long, value_name = "DIR")]
+    pub(crate) save_failures: Option<PathBuf>,
+    /// Run the case of a file that `--save-failures` wrote again, and say whether it still fails
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["ops", "profile", "case", "seed", "strict", "expect", "isolate", "junit", "html", "save_failures"])]
+    pub(crate) replay: Option<PathBuf>,
+    /// The child's side of `--isolate`: names of cases on standard input, results on standard output
+    #[arg(long, hide = true)]
+    pub(crate) isolated_child: bool,
+    #[command(flatten)]
+    pub(crate) json: Json,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct FaultsArgs {
+    /// Seed of the cases that the faults run
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub(crate) seed: u64,
+    /// Seeds that the correct device runs, from that one on: none may fail
+    #[arg(long, value_name = "N", default_value_t = 20)]
+    pub(crate) seeds: u64,
     #[command(flatten)]
     pub(crate) json: Json,
 }

@@ -52,6 +52,7 @@ fn run(args: &Args) -> Result<Outcome, Failure> {
         None => commands::demo::run(),
         Some(Command::Devices(args)) => commands::devices::run(args),
         Some(Command::Conformance(args)) => commands::conformance::run(args),
+        Some(Command::Faults(args)) => commands::faults::run(args),
         Some(Command::Verify(args)) => commands::verify::run(args),
         Some(Command::Generate(args)) => commands::generate::run(args),
         Some(Command::Plan(args)) => commands::plan::run(args),

@@ -1,6 +1,8 @@
 //! A case: a name, an operation and how to build it on any device.
 
 use crate::builder::{Builder, Built};
+use crate::random::Random;
+use crate::relation::Relation;
 use anychip_core::{Device, Op, Result};
 use serde::Serialize;
 use std::fmt;
@@ -28,6 +30,20 @@ impl fmt::Display for Profile {
 
 type Build = dyn Fn(&mut Builder<'_>) -> Result<Op> + Send + Sync;
 
+/// What a case is judged by.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Check {
+    /// The oracle and its bound.
+    #[default]
+    Bound,
+    /// The same, and equality where the bound is 0.
+    Exact,
+    /// The same, and equality everywhere: nothing that every device must be able to do rounds anything.
+    Identity,
+    /// What holds between two runs.
+    Relation(Relation),
+}
+
 /// One operation over operands that follow from the case's name alone.
 #[derive(Clone)]
 pub struct Case {
@@ -38,6 +54,9 @@ pub struct Case {
     /// The smallest profile that contains the case.
     pub profile: Profile,
     seed: u64,
+    /// Name, without the seed, that the operands are drawn by.
+    drawn_by: String,
+    check: Check,
     build: Arc<Build>,
 }
 
@@ -53,7 +72,28 @@ impl Case {
         build: impl Fn(&mut Builder<'_>) -> Result<Op> + Send + Sync + 'static,
     ) -> Case {
         let name = format!("{op_name}/{rest}/seed{seed}");
-        Case { name, op_name, profile, seed, build: Arc::new(build) }
+        let drawn_by = format!("{op_name}/{rest}");
+        Case { name, op_name, profile, seed, drawn_by, check: Check::Bound, build: Arc::new(build) }
+    }
+
+    /// The same case under another judgement.
+    pub(crate) fn judged_by(self, check: Check) -> Case {
+        Case { check, ..self }
+    }
+
+    /// The case, over the same operands, that a relation is tested by; `name` is the relation's.
+    pub(crate) fn related(&self, name: &str, relation: Relation) -> Case {
+        let rest = self.name.strip_prefix(self.op_name).unwrap_or_default();
+        Case { name: format!("{}/{name}{rest}", self.op_name), check: Check::Relation(relation), ..self.clone() }
+    }
+
+    pub(crate) fn check(&self) -> Check {
+        self.check
+    }
+
+    /// Numbers for what the judgement draws itself.
+    pub(crate) fn random(&self) -> Random {
+        Random::of_case(self.stem(), self.seed)
     }
 
     /// The name without the seed.
@@ -66,7 +106,21 @@ impl Case {
     /// # Errors
     /// Those of the device.
     pub(crate) fn build(&self, device: &dyn Device) -> Result<(Op, Built)> {
-        let mut builder = Builder::new(device, self.stem(), self.seed)?;
+        let (op, built) = self.build_for(device, None)?;
+        let declared = device.numerics(&op).accumulator;
+        // A truncating accumulator of p bits is sure of sums below 2^(p - 1) by the bound.
+        let bits = declared.significand_bits.saturating_sub(u32::from(declared.truncates));
+        match self.check {
+            Check::Exact if bits != 24 => self.build_for(device, Some(bits)),
+            _ => Ok((op, built)),
+        }
+    }
+
+    fn build_for(&self, device: &dyn Device, accumulator_bits: Option<u32>) -> Result<(Op, Built)> {
+        let mut builder = Builder::new(device, &self.drawn_by, self.seed)?;
+        if let Some(bits) = accumulator_bits {
+            builder.set_accumulator_bits(bits);
+        }
         let op = (self.build)(&mut builder)?;
         Ok((op, builder.finish()))
     }
@@ -79,12 +133,13 @@ impl Case {
         Ok(self.build(device)?.0)
     }
 
-    /// Contents of each operand, in the order they were made: what the case's name stands for.
+    /// Contents of each operand, in the order they were made: what the case's name stands for. Of exact sums
+    /// those for an accumulator of 24 bits.
     ///
     /// # Errors
     /// Those of the device.
     pub fn operand_bytes(&self, device: &dyn Device) -> Result<Vec<Vec<u8>>> {
-        Ok(self.build(device)?.1.operands.iter().map(|o| o.bytes().to_vec()).collect())
+        Ok(self.build_for(device, None)?.1.operands.iter().map(|o| o.bytes().to_vec()).collect())
     }
 }
 

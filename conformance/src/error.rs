@@ -38,6 +38,22 @@ pub enum SuiteError {
         /// Profile.
         profile: Profile,
     },
+    /// The list of expected failures is of no use.
+    #[error("{file}: no list of expected failures: {reason}")]
+    ExpectedFailures {
+        /// The file.
+        file: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// A saved failure cannot be run again, or not be saved.
+    #[error("{file}: {reason}")]
+    Saved {
+        /// The file.
+        file: String,
+        /// What is wrong with it, and how to mend it.
+        reason: String,
+    },
     /// The report could not be written as XML.
     #[error("cannot write JUnit XML: {0}")]
     Junit(String),

@@ -12,6 +12,10 @@
 //!   written; NaN and infinities are where the oracle has them; integers, codes, scales and pages are equal.
 //! - Rule R2, the bound: `|got - want| <= u |want| + bound + smallest step` for each element, with `u` the unit roundoff of
 //!   the output's type and `bound` from [`anychip_reference::judge`].
+//! - Rule R1, exact cases: sums and copies that no rounding touches are the correctly rounded value, which also shows
+//!   whether an accumulator is as wide as declared.
+//! - Rules R4 and R5, two runs of the device: other rows around one, pages elsewhere, scaled inputs, run after run. Bits
+//!   are owed as far as the declared [`Determinism`](anychip_core::Determinism) goes.
 //! - A [`Report`] tells which cases passed, failed, are unsupported or ran on another device
 //!   ([`WithFallback`](anychip_core::WithFallback)). A run that executed nothing has not passed.
 //!
@@ -172,14 +176,20 @@
 //! assert!(reasons.iter().any(|r| r.ends_with("weight must be absent, got a weight")));
 //! # Ok::<(), anychip_conformance::SuiteError>(())
 //! ```
-//! From here a port grows one operation at a time.
+//! From here a port grows one operation at a time. With the feature `harness`, `Tests` makes the catalogue the tests of a
+//! backend's own repository; `examples/toy-backend` is one.
 #![forbid(unsafe_code)]
 
 mod builder;
 mod case;
 mod cases;
 mod error;
+mod expected;
+pub mod faults;
+#[cfg(feature = "harness")]
+mod harness;
 mod random;
+mod relation;
 mod report;
 mod rules;
 mod run;
@@ -188,8 +198,11 @@ pub use builder::{Builder, HostMatrix, Stretch};
 pub use case::{Case, Profile};
 pub use cases::cases;
 pub use error::SuiteError;
+pub use expected::{ExpectedFailure, ExpectedFailures};
+#[cfg(feature = "harness")]
+pub use harness::Tests;
 pub use random::{Family, Random};
-pub use report::{CaseResult, Counts, Failure, JudgedDevice, OpSummary, Outcome, Report, junit};
+pub use report::{CaseResult, Counts, Failure, JudgedDevice, OpSummary, Outcome, Report, Statement, html, junit};
 pub use rules::bound::Nearest;
 pub use rules::{Rule, judge_output};
-pub use run::{Selection, run, run_cases};
+pub use run::{Isolation, Replayed, Selection, replay, run, run_cases, run_isolated, serve};

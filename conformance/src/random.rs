@@ -69,6 +69,13 @@ pub enum Family {
     Quiet,
     /// Normal, one column in sixteen forty times larger, as activations of language models are.
     Outliers,
+    /// Each second column is the negative of the one before it, but for one pair of a row, which differs by an eighth. Times
+    /// [`Paired`](Family::Paired), sums are a thousand times smaller than their terms together.
+    Cancelling,
+    /// Normal, each second column equal to the one before it.
+    Paired,
+    /// Normal, with a NaN in every second row of three and an infinity in every third.
+    Poisoned,
 }
 
 impl Family {
@@ -79,6 +86,9 @@ impl Family {
             Family::Offset => "offset",
             Family::Quiet => "quiet",
             Family::Outliers => "outliers",
+            Family::Cancelling => "cancelling",
+            Family::Paired => "paired",
+            Family::Poisoned => "poisoned",
         }
     }
 
@@ -86,12 +96,29 @@ impl Family {
     pub fn fill(self, random: &mut Random, count: usize, cols: usize) -> Vec<f32> {
         let cols = cols.max(1);
         let loud = random.below(16);
+        let (bad, pair) = match self {
+            Family::Poisoned => (random.below(cols), 0),
+            Family::Cancelling => (0, random.below(cols / 2)),
+            _ => (0, 0),
+        };
+        let mut before = 0.0;
         let one = |i: usize| {
-            let x = random.normal();
+            let (x, col) = (random.normal(), i % cols);
+            let (second, last) = (col % 2 == 1, before);
+            before = x;
             match self {
                 Family::Offset => 8.0 + x,
                 Family::Quiet if i / cols % 3 == 2 => 0.01 * x,
                 Family::Outliers if i % cols % 16 == loud => 40.0 * x,
+                Family::Cancelling if second => {
+                    if col / 2 == pair {
+                        -1.125 * last
+                    } else {
+                        -last
+                    }
+                }
+                Family::Paired if second => last,
+                Family::Poisoned if col == bad => [x, f32::NAN, f32::INFINITY][i / cols % 3],
                 _ => x,
             }
         };
@@ -139,5 +166,12 @@ mod tests {
         assert!(loudest(&quiet[128..]) < 0.07 && loudest(&quiet[..64]) > 1.0);
         assert!(Family::Offset.fill(&mut random, 100, 10).iter().all(|&x| x > 1.0));
         assert!(loudest(&Family::Outliers.fill(&mut random, 640, 64)) > 20.0);
+        let [row, other] = [Family::Cancelling, Family::Paired].map(|f| f.fill(&mut random, 512, 512));
+        let terms: Vec<f64> = row.iter().zip(&other).map(|(&x, &w)| f64::from(x) * f64::from(w)).collect();
+        let magnitude: f64 = terms.iter().map(|t| t.abs()).sum();
+        assert!(magnitude > 500.0 * terms.iter().sum::<f64>().abs());
+        let poisoned = Family::Poisoned.fill(&mut random, 60, 10);
+        let rows = |is: fn(f32) -> bool| poisoned.chunks(10).filter(|row| row.iter().any(|&x| is(x))).count();
+        assert_eq!((rows(f32::is_nan), rows(f32::is_infinite), rows(|x| x.is_finite())), (2, 2, 6));
     }
 }

@@ -3,6 +3,7 @@
 pub(crate) mod conformance;
 pub(crate) mod demo;
 pub(crate) mod devices;
+pub(crate) mod faults;
 pub(crate) mod generate;
 pub(crate) mod plan;
 pub(crate) mod synth;

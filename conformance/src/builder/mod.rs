@@ -14,7 +14,7 @@ use crate::random::{Family, Random};
 use anychip_core::{DType, Device, Format, Matrix, Result, Shape, Stream, Tensor};
 
 /// Prefill of outputs that hold integers, codes or pages: no index, no code and no scale that a case asks for.
-const UNWRITTEN: u8 = 0xA5;
+pub(crate) const UNWRITTEN: u8 = 0xA5;
 
 /// Makes the operands of one case on a device, each in a buffer of its own between guard bands, and keeps their bytes.
 ///
@@ -25,6 +25,7 @@ pub struct Builder<'a> {
     random: Random,
     operands: Vec<Operand>,
     expects_nan: bool,
+    accumulator_bits: u32,
 }
 
 impl<'a> Builder<'a> {
@@ -34,12 +35,18 @@ impl<'a> Builder<'a> {
     /// Those of [`Device::open_stream`].
     pub fn new(device: &'a dyn Device, name: &str, seed: u64) -> Result<Builder<'a>> {
         let (stream, random) = (device.open_stream()?, Random::of_case(name, seed));
-        Ok(Builder { device, stream, random, operands: Vec::new(), expects_nan: false })
+        Ok(Builder { device, stream, random, operands: Vec::new(), expects_nan: false, accumulator_bits: 24 })
     }
 
     /// The case's source of numbers.
     pub fn random(&mut self) -> &mut Random {
         &mut self.random
+    }
+
+    /// Bits that the device's accumulator of this operation keeps of a sum, as it declares: 24 until it was asked. The one
+    /// thing that a case's operands may depend on besides its name, and only those of exact sums do.
+    pub fn accumulator_bits(&self) -> u32 {
+        self.accumulator_bits
     }
 
     /// Declares that NaN is the right answer somewhere. Without this, NaN in the oracle's result fails the case: NaN is
@@ -72,6 +79,7 @@ impl<'a> Builder<'a> {
     /// # Errors
     /// As [`tensor`](Builder::tensor).
     pub fn values(&mut self, dtype: DType, sizes: &[usize], family: Family, size: f32) -> Result<Tensor> {
+        self.expects_nan |= family == Family::Poisoned;
         let count = Shape::new(sizes)?.count();
         let mut values = family.fill(&mut self.random, count, sizes.last().copied().unwrap_or(1));
         values.iter_mut().for_each(|x| *x *= size);
@@ -102,6 +110,7 @@ impl<'a> Builder<'a> {
     /// # Errors
     /// As [`tensor`](Builder::tensor).
     pub fn matrix(&mut self, format: Format, sizes: [usize; 3], family: Family, size: f32) -> Result<Matrix> {
+        self.expects_nan |= family == Family::Poisoned;
         let matrix = HostMatrix::random(format, sizes, family, size, &mut self.random);
         self.matrix_of(&matrix)
     }
@@ -118,6 +127,11 @@ impl<'a> Builder<'a> {
         };
         let scales = self.tensor(layout.scale.dtype(), &sizes, &matrix.scales)?;
         Ok(Matrix::scaled(&codes, &scales, layout)?)
+    }
+
+    /// For a device that declares another accumulator.
+    pub(crate) fn set_accumulator_bits(&mut self, bits: u32) {
+        self.accumulator_bits = bits;
     }
 
     /// Everything that was made.

@@ -41,12 +41,14 @@ impl Builder<'_> {
         let mut table: Vec<i32> = (0..stretches.len() * width).map(|i| nowhere[i % 4]).collect();
         for (s, stretch) in stretches.iter().enumerate() {
             let mut taken = BTreeMap::new();
+            let dim = format.dim();
+            let values = family.fill(self.random(), stretch.len * dim, dim);
             for entry in stretch.start..stretch.start + stretch.len {
                 let index = entry / PAGE_ENTRIES;
                 let page = *taken.entry(index).or_insert_with(|| free.next().unwrap_or_default());
                 table[s * width + index] = page as i32;
-                let row: Vec<f32> =
-                    family.fill(self.random(), format.dim(), format.dim()).iter().map(|x| x * size).collect();
+                let row = &values[(entry - stretch.start) * dim..][..dim];
+                let row: Vec<f32> = row.iter().map(|x| x * size).collect();
                 let page = &mut pages[page * format.page_bytes()..][..format.page_bytes()];
                 store(format, page, entry % PAGE_ENTRIES, &row);
             }

@@ -20,6 +20,18 @@ fn every_code(b: &mut Builder<'_>, format: Format, out: DType) -> Result<Op> {
     build(b, &HostMatrix { format, sizes: [1, 5, cols], codes, scales }, out)
 }
 
+/// Every scale over the smallest and the largest codes of both signs, one, and zero.
+fn every_scale(b: &mut Builder<'_>, format: Format, out: DType) -> Result<Op> {
+    b.expect_nan();
+    let codes = match format.dtype() {
+        DType::E2M1 => [0x91, 0xF7, 0x02, 0x80],
+        _ => [0x01, 0x81, 0x7E, 0xFE],
+    };
+    let cols = if format.dtype() == DType::E2M1 { 8 } else { 4 };
+    let (codes, scales) = (codes.repeat(256), (0..=255).collect());
+    build(b, &HostMatrix { format, sizes: [1, 256, cols], codes, scales }, out)
+}
+
 pub(super) fn list(cases: &mut Cases) {
     for (profile, format, out, family, sizes) in [
         (Quick, E4M3_BLOCKS, DType::BF16, Normal, [1, 160, 200]),
@@ -27,12 +39,21 @@ pub(super) fn list(cases: &mut Cases) {
         (Quick, E2M1_ROWS, DType::BF16, Quiet, [3, 8, 80]),
         (Quick, E4M3_F32_BLOCKS, DType::F32, Normal, [2, 130, 136]),
         (Quick, BF16, DType::F16, Normal, [1, 5, 33]),
+        (Quick, E4M3_BLOCKS, DType::F32, Normal, [1, 127, 129]),
+        (Quick, E4M3_BLOCKS, DType::BF16, Outliers, [1, 129, 127]),
+        (Quick, E2M1_ROWS, DType::F32, Normal, [2, 17, 34]),
+        (Quick, E4M3_ROWS, DType::F16, Normal, [1, 15, 31]),
+        (Quick, F32, DType::BF16, Poisoned, [1, 6, 33]),
         (Full, E4M3_BLOCKS, DType::BF16, Normal, [1, 1024, 4096]),
+        (Full, E2M1_ROWS, DType::BF16, Outliers, [1, 512, 7168]),
         (Full, E2M1_ROWS, DType::BF16, Normal, [4, 256, 2048]),
     ] {
         let [groups, rows, cols] = sizes;
         let name = format!("{}-{out}/{}/g{groups}-r{rows}-k{cols}", tag(format), family.name());
         cases.add(profile, name, move |b| {
+            if family == Poisoned {
+                b.expect_nan();
+            }
             let x = HostMatrix::random(format, sizes, family, 1.0, b.random());
             build(b, &x, out)
         });
@@ -43,5 +64,7 @@ pub(super) fn list(cases: &mut Cases) {
     {
         let name = format!("{}-{out}/every_code/g1-r5", tag(format));
         cases.add(Quick, name, move |b| every_code(b, format, out));
+        let name = format!("{}-{out}/every_scale/g1-r256", tag(format));
+        cases.add(Quick, name, move |b| every_scale(b, format, out));
     }
 }

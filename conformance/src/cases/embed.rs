@@ -10,6 +10,17 @@ fn build(b: &mut Builder<'_>, table: DType, out: DType, ids: &[i32], [rows, copi
     Embed { table, ids: b.integers(&[ids.len()], ids)?, out }.build()
 }
 
+/// A NaN, both infinities and the smallest numbers go where their row goes, and nowhere else.
+fn special(b: &mut Builder<'_>) -> Result<Op> {
+    b.expect_nan();
+    let mut table = Normal.fill(b.random(), 4 * 20, 20);
+    let specials = [f32::NAN, f32::INFINITY, f32::NEG_INFINITY, f32::from_bits(1), -0.0, f32::MIN_POSITIVE];
+    specials.into_iter().enumerate().for_each(|(i, x)| table[20 + 3 * i] = x);
+    let table = b.floats(DType::F32, &[4, 20], &table)?;
+    let ids = b.integers(&[4], &[0, 1, 3, 1])?;
+    Embed { table, ids, out: b.output(DType::F32, &[4, 2, 20])? }.build()
+}
+
 pub(super) fn list(cases: &mut Cases) {
     const OUTSIDE: &[i32] = &[3, -1, 9, 10, 0, i32::MAX, i32::MIN, 9];
     for (profile, variant, table, out, ids, sizes) in [
@@ -17,10 +28,15 @@ pub(super) fn list(cases: &mut Cases) {
         (Quick, "narrowed", DType::F32, DType::BF16, &[1, 2], [3, 1, 257]),
         (Quick, "widened", DType::F16, DType::F32, &[0], [1, 2, 33]),
         (Quick, "outside", DType::F32, DType::F32, OUTSIDE, [10, 4, 16]),
+        (Quick, "nothing", DType::BF16, DType::F32, &[-1, -1, i32::MIN, 5], [5, 4, 33]),
+        (Quick, "tile", DType::BF16, DType::BF16, &[16, 0, 15], [17, 3, 127]),
+        (Quick, "tile", DType::F32, DType::F32, &[2, 2, 1, 0, 2], [3, 2, 129]),
         (Full, "plain", DType::BF16, DType::F32, &[129279, 0, 77], [129280, 4, 512]),
+        (Full, "plain", DType::BF16, DType::BF16, &[6143, 0, 77], [6144, 4, 7168]),
     ] {
         let ([rows, copies, d], t) = (sizes, ids.len());
         let name = format!("{variant}/{table}-{out}/v{rows}-t{t}-c{copies}-d{d}");
         cases.add(profile, name, move |b| build(b, table, out, ids, sizes));
     }
+    cases.add(Quick, "special/f32-f32/v4-t4-c2-d20", special);
 }

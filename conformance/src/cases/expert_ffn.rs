@@ -27,6 +27,8 @@ enum Chosen {
     Any,
     /// One expert by all rows, another by the last row alone, nobody else.
     Skewed,
+    /// Nobody by any row.
+    Nobody,
     /// Duplicates, -1 and experts that do not exist; the first row has no expert at all.
     Odd,
 }
@@ -39,6 +41,7 @@ impl Spec {
                 Chosen::Any => b.random().permutation(self.count)[..self.k].iter().map(|&e| e as i32).collect(),
                 Chosen::Skewed if row + 1 == self.rows => (0..self.k as i32).map(|i| 1 + i % 2).collect::<Vec<_>>(),
                 Chosen::Skewed => vec![1; self.k],
+                Chosen::Nobody => vec![-1; self.k],
                 Chosen::Odd if row == 0 => [-1, self.count as i32, i32::MIN, i32::MAX][..self.k].to_vec(),
                 Chosen::Odd => [0, 2, -1, 2][..self.k].to_vec(),
             });
@@ -110,6 +113,22 @@ pub(super) fn list(cases: &mut Cases) {
         (Quick, "plain", served),
         (Quick, "shared", Spec { shared: Some((E4M3_BLOCKS, 136)), family: Quiet, rows: 3, ..served }),
         (Quick, "odd", Spec { chosen: Chosen::Odd, k: 4, out: DType::F32, ..served }),
+        (Quick, "nobody", Spec { chosen: Chosen::Nobody, ..exact }),
+        (Quick, "nobody", Spec { chosen: Chosen::Nobody, shared: Some((E4M3_BLOCKS, 40)), rows: 2, ..served }),
+        (Quick, "one_hot", Spec { count: 1, k: 1, rows: 17, hidden: 31, inner: 33, ..exact }),
+        (Quick, "one_hot", Spec { chosen: Chosen::Skewed, k: 1, rows: 16, hidden: 34, inner: 30, ..served }),
+        (Quick, "poisoned", Spec { family: Poisoned, rows: 6, shared: Some((F32, 17)), ..exact }),
+        (Quick, "poisoned", Spec { family: Poisoned, rows: 6, inner: 62, ..served }),
+        (Quick, "tile", Spec { count: 2, rows: 5, hidden: 63, inner: 65, ..exact }),
+        (Quick, "tile", Spec { count: 3, rows: 15, hidden: 126, inner: 130, ..served }),
+        (Quick, "tile", Spec { count: 3, rows: 3, hidden: 130, inner: 126, x: BF16, ..served }),
+        (Quick, "all", Spec { count: 6, k: 6, rows: 33, hidden: 16, inner: 16, ..exact }),
+        // V4-Pro's widths.
+        (
+            Full,
+            "shared",
+            Spec { shared: Some((E4M3_BLOCKS, 3072)), rows: 1, hidden: 7168, inner: 3072, count: 3, ..served },
+        ),
         (
             Full,
             "shared",

@@ -26,7 +26,11 @@ impl Spec {
     fn build(&self, b: &mut Builder<'_>) -> Result<Op> {
         let experts = self.offsets.len() - 1;
         let mut x = HostMatrix::random(self.x, [1, self.rows, self.k], self.family, 1.0, b.random());
-        let mut w = HostMatrix::random(self.w, [experts, self.n, self.k], Normal, 0.1, b.random());
+        let of_weights = if self.family == Cancelling { Paired } else { Normal };
+        let mut w = HostMatrix::random(self.w, [experts, self.n, self.k], of_weights, 0.1, b.random());
+        if self.family == Poisoned {
+            b.expect_nan();
+        }
         // What no expert multiplies, and experts that multiply nothing, are not to be looked at.
         for row in (0..self.rows).filter(|row| (0..experts).all(|e| !self.range(e).contains(row))) {
             x.poison_row(row);
@@ -53,6 +57,19 @@ pub(super) fn list(cases: &mut Cases) {
         (Quick, spec("outside", F32, F32, DType::F32, Normal, &[-5, 2, 100, i32::MAX], 6, 16, 32)),
         (Quick, spec("even", E2M1_ROWS, E2M1_ROWS, DType::F32, Normal, &[0, 2, 5], 5, 20, 96)),
         (Quick, spec("no_rows", BF16, E2M1_ROWS, DType::BF16, Normal, &[0, 0, 0], 0, 8, 32)),
+        (Quick, spec("nobody", F32, F32, DType::F32, Normal, &[0, 0, 0, 0], 5, 12, 33)),
+        (Quick, spec("nobody", E4M3_ROWS, E2M1_ROWS, DType::BF16, Normal, &[7, 7], 7, 10, 64)),
+        (Quick, spec("skewed", F32, F32, DType::F32, Cancelling, &[0, 1, 1, 6, 7], 7, 9, 512)),
+        (Quick, spec("even", F32, F32, DType::F32, Poisoned, &[0, 3, 6], 6, 15, 31)),
+        (Quick, spec("even", E4M3_ROWS, E2M1_ROWS, DType::F32, Poisoned, &[0, 3, 6], 6, 17, 130)),
+        // Loads, rows and columns either side of a tile.
+        (Quick, spec("skewed", F32, F32, DType::F32, Normal, &[0, 15, 31, 48, 49], 49, 5, 17)),
+        (Quick, spec("skewed", BF16, BF16, DType::BF16, Quiet, &[0, 31, 64, 64, 66], 66, 17, 33)),
+        (Quick, spec("skewed", E4M3_ROWS, E2M1_ROWS, DType::F32, Normal, &[0, 63, 128, 193], 193, 3, 62)),
+        (Quick, spec("one_hot", E4M3_ROWS, E2M1_ROWS, DType::BF16, Outliers, &[0, 0, 0, 9, 9], 9, 129, 66)),
+        (Quick, spec("one_hot", E4M3_ROWS, E4M3_BLOCKS, DType::F32, Normal, &[0, 129, 129], 129, 1, 127)),
+        // V4-Pro's experts.
+        (Full, spec("skewed", E4M3_ROWS, E2M1_ROWS, DType::BF16, Normal, &[0, 0, 4, 5, 5], 5, 3072, 7168)),
         (Full, spec("skewed", E4M3_ROWS, E2M1_ROWS, DType::BF16, Outliers, &[0, 1, 1, 1, 12, 13], 13, 512, 4096)),
     ] {
         let (experts, Spec { rows, n, k, .. }) = (spec.offsets.len() - 1, spec);

@@ -21,6 +21,11 @@ pub(super) fn list(cases: &mut Cases) {
         (Quick, DType::F32, DType::BF16, Offset, [3, 64]),
         (Quick, DType::F16, DType::F16, Quiet, [4, 2]),
         (Quick, DType::F32, DType::F32, Normal, [3, 1]),
+        (Quick, DType::F32, DType::F32, Cancelling, [4, 128]),
+        (Quick, DType::BF16, DType::F32, Cancelling, [3, 512]),
+        (Quick, DType::F32, DType::F32, Poisoned, [7, 32]),
+        (Quick, DType::BF16, DType::F32, Normal, [17, 16]),
+        (Quick, DType::F32, DType::BF16, Normal, [33, 64]),
         (Full, DType::BF16, DType::BF16, Outliers, [128, 128]),
         (Full, DType::F32, DType::F32, Normal, [2, 2048]),
     ] {

@@ -19,7 +19,11 @@ pub(super) fn list(cases: &mut Cases) {
         // Mixing weights near 0 and near 1.
         (Quick, "saturated", DType::F32, DType::F32, Outliers, 40.0, [3, 4, 32]),
         (Quick, "one_stream", DType::F32, DType::BF16, Normal, 1.0, [2, 1, 20]),
+        (Quick, "poisoned", DType::F32, DType::F32, Poisoned, 1.0, [4, 1, 20]),
+        (Quick, "tile", DType::F32, DType::F32, Normal, 1.0, [15, 4, 31]),
+        (Quick, "tile", DType::BF16, DType::BF16, Outliers, 1.0, [17, 4, 129]),
         (Full, "plain", DType::BF16, DType::BF16, Outliers, 1.0, [8, 4, 4096]),
+        (Full, "plain", DType::BF16, DType::BF16, Quiet, 1.0, [4, 4, 7168]),
     ] {
         let [rows, n, d] = sizes;
         let name = format!("{variant}/{dtype}-{out}/{}/t{rows}-n{n}-d{d}", family.name());

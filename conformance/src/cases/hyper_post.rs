@@ -18,7 +18,11 @@ pub(super) fn list(cases: &mut Cases) {
         (Quick, DType::BF16, DType::BF16, Outliers, [5, 4, 128]),
         (Quick, DType::BF16, DType::F32, Offset, [2, 16, 40]),
         (Quick, DType::F32, DType::F32, Quiet, [4, 1, 24]),
+        (Quick, DType::F32, DType::F32, Poisoned, [6, 2, 24]),
+        (Quick, DType::F32, DType::F32, Normal, [17, 4, 15]),
+        (Quick, DType::BF16, DType::BF16, Quiet, [3, 4, 129]),
         (Full, DType::BF16, DType::BF16, Normal, [16, 4, 4096]),
+        (Full, DType::BF16, DType::BF16, Outliers, [9, 4, 7168]),
     ] {
         let [rows, n, d] = sizes;
         let name = format!("{dtype}-{out}/{}/t{rows}-n{n}-d{d}", family.name());

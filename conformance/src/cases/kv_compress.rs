@@ -17,6 +17,8 @@ struct Spec {
     closing: Closing,
     /// Mean of the gates.
     gate: f32,
+    /// Of the values.
+    family: Family,
 }
 
 #[derive(Clone, Copy)]
@@ -44,7 +46,7 @@ impl Spec {
         let Spec { overlap, ratio, dim, sequences, .. } = *self;
         let (rows, channels) = (self.rows.len(), if overlap { 2 * dim } else { dim });
         let slots = if overlap { 2 * ratio } else { ratio };
-        let kv = b.values(DType::F32, &[rows, channels], Normal, 1.0)?;
+        let kv = b.values(DType::F32, &[rows, channels], self.family, 1.0)?;
         let gates: Vec<f32> =
             Normal.fill(b.random(), rows * channels, channels).iter().map(|g| self.gate + 2.0 * g).collect();
         let gate = b.floats(DType::F32, &[rows, channels], &gates)?;
@@ -84,12 +86,30 @@ const fn run<const N: usize>(first: i32) -> [(i32, i32); N] {
 pub(super) fn list(cases: &mut Cases) {
     const TEN: &[(i32, i32)] = &run::<10>(0);
     const PREFILL: &[(i32, i32)] = &run::<300>(0);
+    const ACROSS: &[(i32, i32)] = &run::<17>(3);
+    const TWELVE: &[(i32, i32)] = &run::<12>(0);
+    const SHORT_OF: &[(i32, i32)] = &run::<127>(0);
+    const JUST: &[(i32, i32)] = &run::<128>(0);
+    const PAST: &[(i32, i32)] = &run::<129>(0);
     /// From the middle of a window at a million to the end of the next but one.
     const FAR: &[(i32, i32)] = &run::<7>((1 << 20) - 6);
     const LATE: &[(i32, i32)] = &run::<3>((1 << 20) - 2);
     /// Three sequences at places of their own, and rows of sequences that there are not.
-    const MIXED: &[(i32, i32)] =
-        &[(0, 6), (0, 7), (2, 3), (1, 0), (-1, 3), (1, 1), (0, 8), (3, 7), (2, 4), (2, -1), (1, 2), (1, 3), (i32::MAX, 3)];
+    const MIXED: &[(i32, i32)] = &[
+        (0, 6),
+        (0, 7),
+        (2, 3),
+        (1, 0),
+        (-1, 3),
+        (1, 1),
+        (0, 8),
+        (3, 7),
+        (2, 4),
+        (2, -1),
+        (1, 2),
+        (1, 3),
+        (i32::MAX, 3),
+    ];
     /// One token of each sequence, as in decoding: one closes a window.
     const DECODE: &[(i32, i32)] = &[(1, 11), (0, 13)];
     let plain = Spec {
@@ -102,6 +122,7 @@ pub(super) fn list(cases: &mut Cases) {
         rows: TEN,
         closing: Closing::Windows,
         gate: 0.0,
+        family: Normal,
     };
     let overlap = Spec { overlap: true, ..plain };
     for (profile, variant, spec) in [
@@ -116,6 +137,17 @@ pub(super) fn list(cases: &mut Cases) {
         // Scores of -1000: the softmax is of differences.
         (Quick, "low_scores", Spec { gate: -1000.0, carried: true, ..overlap }),
         (Quick, "no_rows", Spec { carried: true, rows: &[], closing: Closing::Odd, ..overlap }),
+        // Windows that stay open: none is closed, one token is missing, one is too many.
+        (Quick, "partial", Spec { rows: &[(0, 0), (0, 1), (0, 2)], ..plain }),
+        (Quick, "partial", Spec { rows: &[(0, 4), (0, 5), (0, 6)], carried: true, ..overlap }),
+        (Quick, "partial", Spec { ratio: 128, rows: SHORT_OF, dim: 17, ..plain }),
+        (Quick, "partial", Spec { ratio: 128, rows: JUST, dim: 15, ..plain }),
+        (Quick, "partial", Spec { ratio: 128, rows: PAST, dim: 16, ..plain }),
+        (Quick, "partial", Spec { rows: ACROSS, dim: 31, carried: true, ..overlap }),
+        (Quick, "offset", Spec { family: Offset, carried: true, dim: 33, ..overlap }),
+        (Quick, "poisoned", Spec { family: Poisoned, rows: TWELVE, ..plain }),
+        (Quick, "poisoned", Spec { family: Poisoned, rows: TWELVE, carried: true, ..overlap }),
+        (Full, "far", Spec { dim: 128, rows: FAR, carried: true, sequences: 3, ..overlap }),
         (Full, "prefill", Spec { dim: 512, rows: PREFILL, out: DType::BF16, ..overlap }),
         (Full, "prefill", Spec { dim: 512, rows: PREFILL, ratio: 128, out: DType::BF16, ..plain }),
     ] {

@@ -7,6 +7,7 @@ struct Spec {
     format: KvFormat,
     x: DType,
     family: Family,
+    size: f32,
     /// Page table of each sequence; all tables are equally wide.
     table: &'static [&'static [i32]],
     pages: usize,
@@ -20,6 +21,7 @@ impl Spec {
     fn build(&self, b: &mut Builder<'_>) -> Result<Op> {
         let (rows, dim) = (self.rows.len(), self.format.dim());
         let mut values = self.family.fill(b.random(), rows * dim, dim);
+        values.iter_mut().for_each(|x| *x *= self.size);
         if self.poisoned {
             for bad in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
                 let at = b.random().below(values.len());
@@ -43,18 +45,8 @@ pub(super) fn list(cases: &mut Cases) {
     /// Two sequences with their pages among each other's; the second ends sooner.
     const TABLE: &[&[i32]] = &[&[2, 0, 3], &[1, -1, 9]];
     const PLAIN: &[(i32, i32)] = &[(0, 0), (0, 63), (0, 64), (1, 5), (0, 191), (1, 63)];
-    const OUTSIDE: &[(i32, i32)] = &[
-        (0, -1),
-        (0, 192),
-        (1, 64),
-        (1, 128),
-        (2, 0),
-        (-1, 0),
-        (0, 70),
-        (i32::MAX, 1),
-        (0, i32::MAX),
-        (1, i32::MIN),
-    ];
+    const OUTSIDE: &[(i32, i32)] =
+        &[(0, -1), (0, 192), (1, 64), (1, 128), (2, 0), (-1, 0), (0, 70), (i32::MAX, 1), (0, i32::MAX), (1, i32::MIN)];
     const TWICE: &[(i32, i32)] = &[(0, 7), (1, 7), (0, 7), (0, 8), (0, 7)];
     /// Entry 999_999 of a sequence whose table has but one page, at the end.
     const FAR: &[&[i32]] = &[&{
@@ -66,6 +58,7 @@ pub(super) fn list(cases: &mut Cases) {
         format: FLASH,
         x: DType::BF16,
         family: Normal,
+        size: 1.0,
         table: TABLE,
         pages: 4,
         rows: PLAIN,
@@ -81,6 +74,18 @@ pub(super) fn list(cases: &mut Cases) {
         (Quick, "poisoned", Spec { poisoned: true, ..fp8 }),
         (Quick, "poisoned", Spec { poisoned: true, format: KvFormat::Fp4 { dim: 128 }, x: DType::F32, ..fp8 }),
         (Quick, "far", Spec { table: FAR, pages: 2, rows: &[(0, 999_999), (0, 999_936), (0, 5)], ..fp8 }),
+        (Quick, "nowhere", Spec { rows: &[(0, -1), (0, -1), (9, 0)], ..fp8 }),
+        // Both ends of the scales; what is subnormal is below every scale's floor.
+        (Quick, "large", Spec { x: DType::F32, size: 1e37, ..fp8 }),
+        (Quick, "small", Spec { x: DType::F32, size: 1e-6, ..fp8 }),
+        (Quick, "subnormal", Spec { x: DType::F32, size: 1e-39, ..fp8 }),
+        (Quick, "large", Spec { format: KvFormat::Fp4 { dim: 128 }, x: DType::F32, size: 1e37, ..fp8 }),
+        (Quick, "small", Spec { format: KvFormat::Fp4 { dim: 128 }, x: DType::F32, size: 1e-37, ..fp8 }),
+        (Quick, "subnormal", Spec { format: KvFormat::Fp4 { dim: 128 }, x: DType::F32, size: 1e-39, ..fp8 }),
+        (Quick, "offset", Spec { format: KvFormat::Fp8 { nope: 66, rope: 15 }, family: Offset, ..fp8 }),
+        (Quick, "tile", Spec { format: KvFormat::Fp8 { nope: 62, rope: 17 }, ..fp8 }),
+        (Quick, "tile", Spec { format: KvFormat::Fp4 { dim: 34 }, ..fp8 }),
+        (Quick, "tile", Spec { format: KvFormat::Fp4 { dim: 30 }, x: DType::F16, ..fp8 }),
         (Full, "far", Spec { table: FAR, pages: 512, rows: &[(0, 999_999)], ..fp8 }),
     ] {
         let Spec { x, pages, rows, .. } = spec;

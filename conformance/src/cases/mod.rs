@@ -1,9 +1,10 @@
 //! The catalogue: one file per operation, each a list of cases.
 
 use crate::builder::Builder;
-use crate::case::Case;
 use crate::case::Profile::{self, Full, Quick};
-use crate::random::Family::{self, Normal, Offset, Outliers, Quiet};
+use crate::case::{Case, Check};
+use crate::random::Family::{self, Cancelling, Normal, Offset, Outliers, Paired, Poisoned, Quiet};
+use crate::relation;
 use anychip_core::{DType, Format, KvFormat, Op, Operation, Result, ScaleLayout, ScaleType};
 
 /// Cases of one operation, as they are listed.
@@ -25,9 +26,23 @@ impl Cases {
     }
 }
 
+impl Cases {
+    /// Adds an exact case to the quick profile.
+    fn exact(
+        &mut self,
+        check: Check,
+        name: impl AsRef<str>,
+        build: impl Fn(&mut Builder<'_>) -> Result<Op> + Send + Sync + 'static,
+    ) {
+        let name = format!("r1-exact/{}", name.as_ref());
+        self.all.push(Case::new(self.op_name, &name, Quick, self.seed, build).judged_by(check));
+    }
+}
+
 macro_rules! catalogue {
     ($($op:ident),* $(,)?) => {
         $(mod $op;)*
+        mod exact;
 
         /// Every case of a profile under a seed, in the order of the contract.
         pub fn cases(profile: Profile, seed: u64) -> Vec<Case> {
@@ -35,6 +50,8 @@ macro_rules! catalogue {
             $({
                 let mut cases = Cases { op_name: stringify!($op), seed, all: Vec::new() };
                 $op::list(&mut cases);
+                exact::list(&mut cases);
+                cases.all.extend(relation::cases_of(&cases.all));
                 all.extend(cases.all.into_iter().filter(|case| case.profile <= profile));
             })*
             all

@@ -37,6 +37,9 @@ pub(super) fn list(cases: &mut Cases) {
         (Quick, "small", Kind::Small, v4, [8, 24]),
         (Quick, "deficient", Kind::Deficient, &v4[..2], [10, 16]),
         (Quick, "zero", Kind::Zero, v4, [3, 5]),
+        (Quick, "tile", Kind::Random, v4, [15, 17]),
+        (Quick, "tile", Kind::Random, &v4[..3], [33, 31]),
+        (Quick, "tile", Kind::Random, &v4[..2], [16, 65]),
         (Full, "wide", Kind::Random, v4, [64, 160]),
     ] {
         let [rows, cols] = sizes;

@@ -24,6 +24,15 @@ impl Spec {
     }
 }
 
+/// A NaN takes its row along and no other.
+fn nan(b: &mut Builder<'_>, rounding: Rounding) -> Result<Op> {
+    b.expect_nan();
+    let mut x = Normal.fill(b.random(), 5 * 24, 24);
+    (x[24 + 7], x[3 * 24]) = (f32::NAN, -f32::NAN);
+    let (x, out) = (b.floats(DType::F32, &[5, 24], &x)?, b.output(DType::BF16, &[5, 24])?);
+    RmsNorm { x, weight: None, eps: 1e-6, rounding, out }.build()
+}
+
 pub(super) fn list(cases: &mut Cases) {
     let plain = Spec {
         x: DType::F32,
@@ -46,7 +55,18 @@ pub(super) fn list(cases: &mut Cases) {
         (Quick, "eps", Spec { size: 1e-4, ..plain }, [4, 32]),
         (Quick, "one", Spec { family: Offset, ..plain }, [9, 1]),
         (Quick, "zero", Spec { size: 0.0, weight: Some(DType::F32), ..plain }, [2, 16]),
+        (Quick, "subnormal", Spec { size: 1e-40, ..plain }, [3, 33]),
+        (Quick, "large", Spec { size: 1e15, ..plain }, [3, 65]),
+        (Quick, "tile", plain, [17, 15]),
+        (Quick, "tile", plain, [16, 31]),
+        (Quick, "tile", Spec { weight: Some(DType::F32), ..plain }, [15, 33]),
+        (Quick, "tile", bf16, [33, 63]),
+        (Quick, "tile", bf16, [31, 65]),
+        (Quick, "tile", Spec { weight: None, rounding: Rounding::Bf16, ..bf16 }, [63, 127]),
+        (Quick, "tile", Spec { weight: None, rounding: Rounding::Bf16, ..bf16 }, [65, 129]),
         (Full, "weight", Spec { family: Outliers, ..bf16 }, [33, 4096]),
+        (Full, "weight", Spec { family: Outliers, ..bf16 }, [17, 7168]),
+        (Full, "served", Spec { weight: None, rounding: Rounding::Bf16, family: Quiet, ..bf16 }, [128, 512]),
         (Full, "served", Spec { weight: None, rounding: Rounding::Bf16, ..bf16 }, [64, 512]),
     ] {
         let weight = spec.weight.map_or("none".into(), |w| w.to_string());
@@ -56,4 +76,6 @@ pub(super) fn list(cases: &mut Cases) {
             spec.build(b, sizes)
         });
     }
+    cases.add(Quick, "nan/f32-none-bf16/r5-d24", |b| nan(b, Rounding::None));
+    cases.add(Quick, "nan_served/f32-none-bf16/r5-d24", |b| nan(b, Rounding::Bf16));
 }

@@ -16,6 +16,11 @@ fn ties(random: &mut Random, count: usize) -> Vec<f32> {
     (0..count).map(|_| [-1.0, 0.5, 2.0, 2.5, -3.0][random.below(5)]).collect()
 }
 
+/// One score for all experts.
+fn equal(random: &mut Random, count: usize) -> Vec<f32> {
+    vec![random.normal(); count]
+}
+
 /// Logits that an exponential overflows or underflows on; each is chosen by its own bias.
 fn extreme(random: &mut Random, count: usize) -> Vec<f32> {
     const EDGES: [f32; 7] = [-1000.0, -100.0, -87.0, 20.0, 89.0, 1000.0, 1e30];
@@ -74,7 +79,15 @@ pub(super) fn list(cases: &mut Cases) {
         (Quick, "ties_biased", ties, true, 1.5, [6, 50, 11]),
         (Quick, "all", distinct, false, 1.0, [2, 9, 9]),
         (Quick, "one", distinct, true, 1.5, [4, 40, 1]),
+        (Quick, "tile", distinct, true, 1.5, [15, 15, 6]),
+        (Quick, "tile", distinct, false, 1.5, [17, 31, 8]),
+        (Quick, "tile", distinct, true, 1.5, [16, 65, 16]),
+        (Quick, "tile", ties, true, 1.5, [33, 63, 17]),
+        (Quick, "tile", distinct, true, 2.5, [3, 127, 6]),
+        (Quick, "tile", ties, false, 2.5, [3, 129, 33]),
+        (Quick, "equal", equal, false, 1.5, [4, 256, 6]),
         (Full, "best", distinct, true, 1.5, [256, 256, 6]),
+        (Full, "best", distinct, true, 2.5, [64, 384, 6]),
     ] {
         let [rows, count, k] = sizes;
         cases.add(profile, format!("{variant}/t{rows}-e{count}-k{k}"), move |b| best(b, row, biased, scale, sizes));

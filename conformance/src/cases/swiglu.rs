@@ -58,6 +58,15 @@ pub(super) fn list(cases: &mut Cases) {
         (Quick, "clamped", Spec { limit: 2.0, weighted: true, ..plain }),
         (Quick, "clamped", Spec { limit: 10.0, x: DType::BF16, out: DType::BF16, family: Outliers, ..plain }),
         (Quick, "weighted", Spec { weighted: true, x: DType::F16, out: DType::BF16, family: Quiet, ..plain }),
+        // The products of such numbers are subnormal.
+        (Quick, "subnormal", Spec { size: 1e-20, ..plain }),
+        (Quick, "low", Spec { family: Offset, size: -100.0, ..plain }),
+        (Quick, "poisoned", Spec { family: Poisoned, limit: 10.0, sizes: [7, 33], ..plain }),
+        (Quick, "tile", Spec { sizes: [15, 17], ..plain }),
+        (Quick, "tile", Spec { sizes: [17, 31], limit: 2.0, weighted: true, ..plain }),
+        (Quick, "tile", Spec { sizes: [33, 63], x: DType::BF16, out: DType::BF16, ..plain }),
+        (Quick, "tile", Spec { sizes: [3, 129], x: DType::BF16, weighted: true, ..plain }),
+        (Full, "clamped", Spec { limit: 10.0, x: DType::BF16, out: DType::BF16, sizes: [17, 3072], ..plain }),
         (Full, "clamped", Spec { limit: 10.0, weighted: true, family: Outliers, sizes: [64, 2048], ..plain }),
     ] {
         let [rows, cols] = spec.sizes;

@@ -34,6 +34,21 @@ fn special(random: &mut Random, width: usize) -> Vec<f32> {
     (0..width).map(|_| specials[random.below(7)]).collect()
 }
 
+/// Near -1000, a hundredth apart.
+fn low(random: &mut Random, width: usize) -> Vec<f32> {
+    random.permutation(width).into_iter().map(|i| -1000.0 - 0.01 * i as f32).collect()
+}
+
+/// Nothing is visible.
+fn nothing(_: &mut Random, width: usize) -> Vec<f32> {
+    vec![f32::NEG_INFINITY; width]
+}
+
+/// One score for all.
+fn equal(random: &mut Random, width: usize) -> Vec<f32> {
+    vec![random.normal(); width]
+}
+
 fn build(b: &mut Builder<'_>, row: Row, rows: usize, width: usize, k: usize) -> Result<Op> {
     let scores: Vec<f32> = (0..rows).flat_map(|_| row(b.random(), width)).collect();
     let scores = b.floats(DType::F32, &[rows, width], &scores)?;
@@ -51,6 +66,19 @@ pub(super) fn list(cases: &mut Cases) {
         (Quick, "special", special, 6, 30, 20),
         (Quick, "short", distinct, 2, 5, 9),
         (Quick, "no_scores", distinct, 2, 0, 3),
+        (Quick, "low", low, 3, 300, 40),
+        (Quick, "nothing", nothing, 3, 50, 7),
+        (Quick, "ties", equal, 3, 129, 65),
+        (Quick, "distinct", distinct, 15, 15, 15),
+        (Quick, "distinct", distinct, 17, 17, 16),
+        (Quick, "distinct", distinct, 3, 31, 17),
+        (Quick, "distinct", distinct, 3, 33, 31),
+        (Quick, "ties", ties, 3, 63, 33),
+        (Quick, "ties", ties, 3, 65, 64),
+        (Quick, "distinct", distinct, 2, 127, 128),
+        (Quick, "distinct", distinct, 2, 129, 127),
+        (Quick, "ties", ties, 2, 513, 512),
+        (Full, "distinct", distinct, 2, 262_144, 1024),
         (Full, "greedy", distinct, 2, 129_280, 1),
         (Full, "distinct", distinct, 4, 262_144, 512),
     ] {

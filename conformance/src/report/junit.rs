@@ -20,6 +20,7 @@ pub fn junit(reports: &[Report]) -> Result<String, SuiteError> {
         suite.add_property(("profile", report.profile.to_string().as_str()));
         suite.add_property(("seed", report.seed.to_string().as_str()));
         suite.add_property(("suite_version", report.suite_version));
+        suite.add_property(("suite_digest", report.statement.suite_digest.as_str()));
         for result in &report.results {
             let mut test = TestCase::new(&result.case, status(&result.outcome, report.strict));
             test.set_classname(result.op);
@@ -48,6 +49,11 @@ fn status(outcome: &Outcome, strict: bool) -> TestCaseStatus {
         Outcome::Passed { .. } => TestCaseStatus::success(),
         Outcome::Failed(broken) => failure(&broken.rule.to_string(), &broken.message),
         Outcome::Unsupported { reason } => elsewhere(reason.clone(), "unsupported"),
+        Outcome::Expected { reason, failure } => {
+            let mut skipped = TestCaseStatus::skipped();
+            skipped.set_type("expected").set_message(format!("expected to fail ({reason}): {}", failure.message));
+            skipped
+        }
         Outcome::Fallback { ops, .. } => elsewhere(format!("another device ran {}", ops.join(", ")), "fallback"),
     }
 }

@@ -1,6 +1,6 @@
 //! The report as a table of operations by outcomes.
 
-use super::{Counts, OpSummary, Report};
+use super::{Counts, OpSummary, Outcome, Report};
 use std::fmt::Write;
 
 impl Report {
@@ -14,8 +14,8 @@ impl Report {
             format!("{} ({}), {} profile, seed {}\n", self.device.name, self.device.description, self.profile, {
                 self.seed
             });
-        let head = ["passed", "failed", "unsupported", "fallback", "largest ratio", "loosest ratio"];
-        let line = |text: &mut String, name: &str, cells: [String; 6]| {
+        let head = ["passed", "failed", "unsupported", "fallback", "expected", "largest ratio", "loosest ratio"];
+        let line = |text: &mut String, name: &str, cells: [String; 7]| {
             let _ = write!(text, "{name:width$}"); // a String takes everything
             for (cell, head) in cells.iter().zip(head) {
                 let _ = write!(text, "  {cell:>0$}", head.len());
@@ -30,6 +30,11 @@ impl Report {
         let loosest = self.ops.iter().filter_map(|o| o.loosest_ratio).reduce(f64::min);
         line(&mut text, "all", cells(&self.counts, [largest, loosest]));
         self.failures().for_each(|failure| text += &format!("FAILED {failure}\n"));
+        for result in &self.results {
+            if let Outcome::Expected { reason, failure } = &result.outcome {
+                text += &format!("failed as expected ({reason}) {failure}\n");
+            }
+        }
         match self.passed {
             true => text += "passed\n",
             false => text += &format!("NOT PASSED: {}\n", self.reasons.join("; ")),
@@ -38,8 +43,10 @@ impl Report {
     }
 }
 
-fn cells(counts: &Counts, ratios: [Option<f64>; 2]) -> [String; 6] {
-    let Counts { passed, failed, unsupported, fallback, .. } = counts;
+fn cells(counts: &Counts, ratios: [Option<f64>; 2]) -> [String; 7] {
+    let Counts { passed, failed, unsupported, fallback, expected, .. } = counts;
     let [largest, loosest] = ratios.map(|ratio| ratio.map_or("exact".into(), |r| format!("{r:.4}")));
-    [passed.to_string(), failed.to_string(), unsupported.to_string(), fallback.to_string(), largest, loosest]
+    let [passed, failed, unsupported, fallback, expected] =
+        [passed, failed, unsupported, fallback, expected].map(usize::to_string);
+    [passed, failed, unsupported, fallback, expected, largest, loosest]
 }

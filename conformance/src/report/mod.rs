@@ -1,20 +1,31 @@
 //! What a run found: for programs as JSON and JUnit XML, for people as a matrix.
 
+mod digest;
+mod html;
+mod html_plot;
 mod junit;
 mod matrix;
+mod statement;
 
+pub use html::html;
 pub use junit::junit;
+pub use statement::Statement;
 
 use crate::case::{Case, Profile};
 use crate::rules::bound::Nearest;
 use crate::rules::{Broken, Rule};
 use crate::run::Selection;
 use anychip_core::{Device, Numerics};
-use serde::Serialize;
+use serde::{Deserialize, Deserializer, Serialize};
+use std::collections::BTreeSet;
 use std::fmt;
+use std::sync::{Mutex, PoisonError};
+
+/// The name of an operation or an operand: there are few, and each is kept once.
+pub(crate) type Name = &'static str;
 
 /// What came of one case.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(tag = "outcome", rename_all = "snake_case")]
 pub enum Outcome {
     /// The device ran it, and all rules hold.
@@ -32,35 +43,47 @@ pub enum Outcome {
     /// All rules hold, but another device did the work.
     Fallback {
         /// What ran elsewhere.
-        ops: Vec<&'static str>,
+        #[serde(deserialize_with = "interned_all")]
+        ops: Vec<Name>,
         /// Where it came nearest to its tolerance.
         nearest: Option<Nearest>,
+    },
+    /// It broke a rule, and is listed as an [expected failure](crate::ExpectedFailures).
+    Expected {
+        /// The list's reason.
+        reason: String,
+        /// What broke.
+        failure: Box<Failure>,
     },
 }
 
 impl Outcome {
-    /// One word: `passed`, `failed`, `unsupported` or `fallback`.
+    /// One word: `passed`, `failed`, `unsupported`, `fallback` or `expected`, which is a failure that a list excuses.
     pub fn word(&self) -> &'static str {
         match self {
             Outcome::Passed { .. } => "passed",
             Outcome::Failed(_) => "failed",
             Outcome::Unsupported { .. } => "unsupported",
             Outcome::Fallback { .. } => "fallback",
+            Outcome::Expected { .. } => "expected",
         }
     }
 }
 
 /// A broken rule, and where.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Failure {
     /// The rule.
     pub rule: Rule,
-    /// Operation.
-    pub op: &'static str,
+    /// Operation. In JSON it stands in the [`CaseResult`] alone, as the case does: no name comes twice in one object.
+    #[serde(skip)]
+    pub op: Name,
     /// Name of the case, which runs it again.
+    #[serde(skip)]
     pub case: String,
     /// Operand, where one broke the rule.
-    pub operand: Option<&'static str>,
+    #[serde(deserialize_with = "interned_option")]
+    pub operand: Option<Name>,
     /// Where in it, outermost axis first; for guard bands, the byte.
     pub coordinate: Vec<usize>,
     /// What the device gave there. Text, because JSON knows no NaN.
@@ -71,13 +94,18 @@ pub struct Failure {
     pub bound: Option<f64>,
     /// Error over tolerance, for rules that have one.
     pub ratio: Option<f64>,
+    /// What probably happened, where the pattern of what is wrong is known.
+    pub cause: Option<String>,
     /// All of it in a sentence.
     pub message: String,
+    /// The file with inputs, outputs and bounds, or why it could not be written. Only where failures are saved.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub saved: Option<String>,
 }
 
 impl Failure {
     pub(crate) fn of(case: &Case, broken: Broken) -> Failure {
-        let Broken { rule, what, operand, coordinate, got, want, bound, ratio } = broken;
+        let Broken { rule, what, operand, coordinate, got, want, bound, ratio, cause } = broken;
         let place = match operand {
             Some(operand) if coordinate.is_empty() => format!(" {operand}:"),
             Some(operand) => format!(" {operand}{coordinate:?}:"),
@@ -85,7 +113,8 @@ impl Failure {
         };
         let values = if got.is_empty() { String::new() } else { format!(": got {got}, want {want}") };
         let bound_text = bound.map_or(String::new(), |b| format!(" +- {b:.3e}"));
-        let message = format!("{rule}{place} {what}{values}{bound_text}");
+        let likely = cause.as_ref().map_or(String::new(), |cause| format!("; likely cause: {cause}"));
+        let message = format!("{rule}{place} {what}{values}{bound_text}{likely}");
         Failure {
             rule,
             op: case.op_name,
@@ -96,7 +125,9 @@ impl Failure {
             want,
             bound,
             ratio,
+            cause,
             message,
+            saved: None,
         }
     }
 }
@@ -108,14 +139,19 @@ impl fmt::Display for Failure {
 }
 
 /// A case and what came of it.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct CaseResult {
     /// Name of the case.
     pub case: String,
     /// Operation.
-    pub op: &'static str,
+    #[serde(deserialize_with = "interned")]
+    pub op: Name,
     /// Host time for operands, device and oracle together. No measure of the device.
     pub seconds: f64,
+    /// How many elements used which share of their tolerance: none of it, up to 2^-18, up to 2^-17, ..., up to 2^2, more.
+    /// Empty where nothing was compared.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub spread: Vec<u64>,
     /// What came of it.
     #[serde(flatten)]
     pub outcome: Outcome,
@@ -141,7 +177,7 @@ pub struct JudgedDevice {
 pub struct Counts {
     /// Cases that were selected.
     pub selected: usize,
-    /// Cases that the device itself ran: passed and failed.
+    /// Cases that the device itself ran: passed, failed and failed as expected.
     pub executed: usize,
     /// Passed.
     pub passed: usize,
@@ -151,6 +187,8 @@ pub struct Counts {
     pub unsupported: usize,
     /// Done by another device.
     pub fallback: usize,
+    /// Failed, and listed as expected failures.
+    pub expected: usize,
 }
 
 impl Counts {
@@ -160,8 +198,9 @@ impl Counts {
             Outcome::Failed(_) => self.failed += 1,
             Outcome::Unsupported { .. } => self.unsupported += 1,
             Outcome::Fallback { .. } => self.fallback += 1,
+            Outcome::Expected { .. } => self.expected += 1,
         }
-        self.executed = self.passed + self.failed;
+        self.executed = self.passed + self.failed + self.expected;
     }
 }
 
@@ -217,6 +256,8 @@ pub struct Report {
     pub passed: bool,
     /// Why it did not pass, in sentences. Empty if it did.
     pub reasons: Vec<String>,
+    /// What this run is good for as evidence.
+    pub statement: Statement,
     /// How the cases came out.
     pub counts: Counts,
     /// Operation by operation, in the order of the contract.
@@ -227,7 +268,7 @@ pub struct Report {
 
 impl Report {
     /// Of a run that is about to begin.
-    pub(crate) fn begin(device: &dyn Device, selection: &Selection, selected: usize) -> Report {
+    pub(crate) fn begin(device: &dyn Device, selection: &Selection, cases: &[Case]) -> Report {
         let info = device.info();
         Report {
             schema: "anychip.conformance/1",
@@ -244,14 +285,15 @@ impl Report {
             strict: selection.strict,
             passed: false,
             reasons: Vec::new(),
-            counts: Counts { selected, ..Counts::default() },
+            statement: Statement::begin(selection, cases),
+            counts: Counts { selected: cases.len(), ..Counts::default() },
             ops: Vec::new(),
             results: Vec::new(),
         }
     }
 
-    /// Takes a result in.
-    pub(crate) fn push(&mut self, result: CaseResult, numerics: Option<Numerics>) {
+    /// Takes a result in, and what the device declared about its arithmetic.
+    pub(crate) fn push(&mut self, result: CaseResult, declared: Option<String>) {
         self.counts.add(&result.outcome);
         let known = self.ops.iter().position(|summary| summary.op == result.op);
         let at = known.unwrap_or_else(|| {
@@ -266,7 +308,7 @@ impl Report {
         {
             summary.note_ratio(n.ratio, &result.case);
         }
-        if let Some(declared) = numerics.as_ref().map(declaration)
+        if let Some(declared) = declared
             && !summary.declared.contains(&declared)
         {
             summary.declared.push(declared);
@@ -290,6 +332,7 @@ impl Report {
         if self.strict && unsupported + fallback > 0 {
             reasons.push(format!("strict: {unsupported} cases unsupported, {fallback} run by another device"));
         }
+        self.statement.end(&self.ops, &self.device, reasons.is_empty());
         self.passed = reasons.is_empty();
         self.reasons = reasons;
     }
@@ -304,7 +347,7 @@ impl Report {
 }
 
 /// A device's statement about its arithmetic, on one line.
-fn declaration(n: &Numerics) -> String {
+pub(crate) fn declaration(n: &Numerics) -> String {
     let truncates = if n.accumulator.truncates { ", truncating" } else { "" };
     let flushes = if n.flushes_subnormals { ", flushes subnormals" } else { "" };
     let rounded: String = n.intermediates.iter().map(|(what, dtype)| format!(", {what} rounded to {dtype}")).collect();
@@ -312,4 +355,28 @@ fn declaration(n: &Numerics) -> String {
         "accumulator of {} bits, {} products to a rounding{truncates}; functions within {} ulp{flushes}{rounded}; {:?}",
         n.accumulator.significand_bits, n.accumulator.terms_per_rounding, n.function_ulps, n.determinism
     )
+}
+
+/// The one copy of a name. Names come from this program, or from a child that is the same program: there are few.
+fn intern(name: String) -> Name {
+    static KNOWN: Mutex<BTreeSet<Name>> = Mutex::new(BTreeSet::new());
+    let mut known = KNOWN.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(name) = known.get(name.as_str()) {
+        return name;
+    }
+    let name: Name = Box::leak(name.into_boxed_str());
+    known.insert(name);
+    name
+}
+
+pub(crate) fn interned<'de, D: Deserializer<'de>>(from: D) -> Result<Name, D::Error> {
+    String::deserialize(from).map(intern)
+}
+
+fn interned_option<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Name>, D::Error> {
+    Ok(Option::<String>::deserialize(from)?.map(intern))
+}
+
+fn interned_all<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<Name>, D::Error> {
+    Ok(Vec::<String>::deserialize(from)?.into_iter().map(intern).collect())
 }

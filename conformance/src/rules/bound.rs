@@ -3,18 +3,20 @@
 use super::structure::{floats, same_kind, wrong_length};
 use super::{Broken, Rule, coordinate};
 use crate::builder::POISON;
+use crate::report::Name;
 use anychip_core::{DType, Tensor};
 use anychip_reference::{Bounded, Real};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// Where a case came nearest to its tolerance.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Nearest {
     /// Error over tolerance: above 1 is a failure. A correct kernel is somewhere between 0.05 and 1; far below that, the
     /// bound is too loose to find faults.
     pub ratio: f64,
     /// Operand.
-    pub operand: &'static str,
+    #[serde(deserialize_with = "crate::report::interned")]
+    pub operand: Name,
     /// Where in it, outermost axis first.
     pub coordinate: Vec<usize>,
     /// What the device gave.
@@ -26,7 +28,7 @@ pub struct Nearest {
 }
 
 /// The smallest step of a type: how far apart its smallest numbers are.
-fn smallest_step(dtype: DType) -> f64 {
+pub(super) fn smallest_step(dtype: DType) -> f64 {
     match dtype {
         DType::BF16 => 2f64.powi(-133),
         DType::F16 => 2f64.powi(-24),

@@ -2,27 +2,44 @@
 //!
 //! - [`structure`] (R0): what was not to change has not, every output was written, NaN and infinities are where the oracle
 //!   has them, integers and bytes are equal.
+//! - [`exact`] (R1): what no rounding touches is the correctly rounded value.
 //! - [`bound`] (R2): each number lies within the bound of the device's declared arithmetic.
+//! - R4 and R5 compare two runs of the device; they are among the relations.
 
 pub(crate) mod bound;
+pub(crate) mod cause;
+pub(crate) mod exact;
+pub(crate) mod spread;
 pub(crate) mod structure;
 
 use anychip_core::Tensor;
 use anychip_reference::{Bounded, Values};
 use bound::Nearest;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use std::fmt;
 
 /// Which rule a case broke.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[non_exhaustive]
 pub enum Rule {
     /// The operation did not run: the device failed, or refused what it says it supports.
     Ran,
+    /// The process that ran the case ended: see [`run_isolated`](crate::run_isolated).
+    Crashed,
+    /// The case gave no result in time.
+    Hung,
+    /// The case passed, although it is listed as an [expected failure](crate::ExpectedFailures).
+    Expected,
     /// Structure, bit for bit.
     R0,
+    /// Exact cases, bit for bit.
+    R1,
     /// The bound of each element.
     R2,
+    /// What holds between two runs by the operation's definition: order of rows, places of pages, scaled inputs.
+    R4,
+    /// The declared determinism.
+    R5,
 }
 
 impl fmt::Display for Rule {
@@ -44,13 +61,25 @@ pub(crate) struct Broken {
     pub(crate) want: String,
     pub(crate) bound: Option<f64>,
     pub(crate) ratio: Option<f64>,
+    /// What probably happened.
+    pub(crate) cause: Option<String>,
 }
 
 impl Broken {
     /// A broken rule that has no place in an operand.
     pub(crate) fn plain(rule: Rule, what: impl Into<String>) -> Box<Broken> {
         let (what, got, want) = (what.into(), String::new(), String::new());
-        Box::new(Broken { rule, what, operand: None, coordinate: Vec::new(), got, want, bound: None, ratio: None })
+        Box::new(Broken {
+            rule,
+            what,
+            operand: None,
+            coordinate: Vec::new(),
+            got,
+            want,
+            bound: None,
+            ratio: None,
+            cause: None,
+        })
     }
 
     /// At one place of an operand.
@@ -63,7 +92,7 @@ impl Broken {
         want: impl fmt::Display,
     ) -> Box<Broken> {
         let (operand, what, got, want) = (Some(operand), what.into(), got.to_string(), want.to_string());
-        Box::new(Broken { rule, what, operand, coordinate, got, want, bound: None, ratio: None })
+        Box::new(Broken { rule, what, operand, coordinate, got, want, bound: None, ratio: None, cause: None })
     }
 
     /// With what a number was measured by.

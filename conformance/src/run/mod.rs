@@ -1,15 +1,19 @@
 //! Running selected cases on a device.
 
-mod one;
+mod isolate;
+pub(crate) mod one;
+mod saved;
 mod selection;
 
+pub use isolate::{Isolation, run_isolated, serve};
+pub use saved::{Replayed, replay};
 pub use selection::Selection;
 
 use crate::SuiteError;
 use crate::case::Case;
-use crate::report::{CaseResult, Report};
+use crate::report::{CaseResult, Failure, Outcome, Report, declaration};
+use crate::rules::{Broken, Rule};
 use anychip_core::Device;
-use std::time::Instant;
 
 /// Memory of the oracle, for the operands of one case at a time.
 const ORACLE_BYTES: u64 = 64 << 30;
@@ -29,7 +33,7 @@ pub fn run(
 }
 
 /// Runs these cases, whichever they are: a repository with operations or shapes of its own makes them with [`Case::new`].
-/// Of `selection` the report takes profile, seed and strictness.
+/// Of `selection` the report takes profile, seed, strictness and what is expected to fail.
 pub fn run_cases(
     device: &dyn Device,
     cases: &[Case],
@@ -37,18 +41,29 @@ pub fn run_cases(
     heard: &mut dyn FnMut(&CaseResult) -> bool,
 ) -> Report {
     let oracle = anychip_reference::open(ORACLE_BYTES);
-    let mut report = Report::begin(device, selection, cases.len());
+    let mut report = Report::begin(device, selection, cases);
     for case in cases {
-        let begun = Instant::now();
-        let (outcome, numerics) = one::judge(device, &*oracle, case);
-        let seconds = begun.elapsed().as_secs_f64();
-        let result = CaseResult { case: case.name.clone(), op: case.op_name, seconds, outcome };
+        let (result, numerics) = one::result(device, &*oracle, case, selection);
         let go_on = heard(&result);
-        report.push(result, numerics);
+        report.push(result, numerics.as_ref().map(declaration));
         if !go_on {
             break;
         }
     }
     report.end();
     report
+}
+
+/// The result after a look at the list of expected failures.
+fn conclude(mut result: CaseResult, case: &Case, selection: &Selection) -> CaseResult {
+    let Some(reason) = selection.expected.reason(&case.name) else { return result };
+    result.outcome = match result.outcome {
+        Outcome::Failed(failure) => Outcome::Expected { reason: reason.into(), failure },
+        Outcome::Passed { .. } => {
+            let what = format!("it passes, and is listed as an expected failure ({reason}); take it off the list");
+            Outcome::Failed(Box::new(Failure::of(case, *Broken::plain(Rule::Expected, what))))
+        }
+        other => other,
+    };
+    result
 }

@@ -1,18 +1,55 @@
 //! One case: the device runs it, then the oracle says what is right.
 
+use super::{Selection, conclude, saved};
 use crate::builder::Built;
-use crate::case::Case;
-use crate::report::Outcome;
+use crate::case::{Case, Check};
+use crate::relation::{self, Stop};
+use crate::report::{CaseResult, Outcome};
 use crate::rules::bound::Nearest;
+use crate::rules::cause::Pattern;
+use crate::rules::spread::Numbers;
 use crate::rules::{self, Broken, Rule, structure};
 use anychip_core::{Access, Device, Error, Numerics, Op, Support, Tensor};
+use anychip_reference::{Bounded, Output};
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::Path;
+use std::time::Instant;
+
+/// What is learnt on the way to an outcome.
+#[derive(Default)]
+pub(crate) struct Seen<'a> {
+    /// What it is judged by.
+    how: Check,
+    /// Where to save a failure.
+    save_in: Option<&'a Path>,
+    /// What is right.
+    wanted: Vec<Output<Bounded>>,
+    /// See [`CaseResult::spread`].
+    spread: Vec<u64>,
+}
+
+/// Runs a case. Gives what came of it, and what the device declared about its arithmetic where it was asked.
+pub(super) fn result(
+    device: &dyn Device,
+    oracle: &dyn Device,
+    case: &Case,
+    selection: &Selection,
+) -> (CaseResult, Option<Numerics>) {
+    let begun = Instant::now();
+    // What is saved runs once when it is replayed, which says nothing about a relation.
+    let save_in = selection.save_failures.as_deref().filter(|_| !matches!(case.check(), Check::Relation(_)));
+    let mut seen = Seen { how: case.check(), save_in, ..Seen::default() };
+    let (outcome, numerics) = judge(device, oracle, case, &mut seen);
+    let (spread, seconds) = (seen.spread, begun.elapsed().as_secs_f64());
+    let result = CaseResult { case: case.name.clone(), op: case.op_name, seconds, spread, outcome };
+    (conclude(result, case, selection), numerics)
+}
 
 /// What came of a case, and what the device declared about its arithmetic where it was asked.
-pub(super) fn judge(device: &dyn Device, oracle: &dyn Device, case: &Case) -> (Outcome, Option<Numerics>) {
+fn judge(device: &dyn Device, oracle: &dyn Device, case: &Case, seen: &mut Seen<'_>) -> (Outcome, Option<Numerics>) {
     // A kernel that panics fails its case and no other. Nothing of this case is used afterwards.
-    let caught = catch_unwind(AssertUnwindSafe(|| attempt(device, oracle, case)));
+    let caught = catch_unwind(AssertUnwindSafe(|| attempt(device, oracle, case, seen)));
     caught.unwrap_or_else(|panic| {
         let text = panic.downcast_ref::<&str>().map(|s| s.to_string());
         let text = text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_default();
@@ -24,7 +61,7 @@ fn failed(case: &Case, broken: Broken) -> Outcome {
     Outcome::Failed(Box::new(crate::report::Failure::of(case, broken)))
 }
 
-fn attempt(device: &dyn Device, oracle: &dyn Device, case: &Case) -> (Outcome, Option<Numerics>) {
+fn attempt(device: &dyn Device, oracle: &dyn Device, case: &Case, seen: &mut Seen<'_>) -> (Outcome, Option<Numerics>) {
     let did_not_run = |what: &str, error: Error| failed(case, *Broken::plain(Rule::Ran, format!("{what}: {error}")));
     let (op, mut built) = match case.build(device) {
         Ok(both) => both,
@@ -35,17 +72,35 @@ fn attempt(device: &dyn Device, oracle: &dyn Device, case: &Case) -> (Outcome, O
     }
     let numerics = device.numerics(&op);
     let before = fallbacks(device);
-    let after = match run_candidate(&op, &mut built) {
-        Ok(after) => after,
-        Err(error) => return (did_not_run("the device failed", error), Some(numerics)),
+    let mut after = Vec::new();
+    let judged = match seen.how {
+        Check::Relation(relation) => match relation::hold(device, oracle, relation, &op, &mut built, case) {
+            Err(Stop::Unsupported(reason)) => return (Outcome::Unsupported { reason }, Some(numerics)),
+            Err(Stop::Broken(broken)) => Err(broken),
+            Ok(nearest) => Ok(nearest),
+        },
+        _ => match run_candidate(&op, &mut built) {
+            Err(error) => Err(Broken::plain(Rule::Ran, format!("the device failed: {error}"))),
+            Ok(read) => {
+                after = read;
+                check(oracle, &op, &built, &after, &numerics, seen)
+            }
+        },
     };
-    let outcome = match check(oracle, &op, &built, &after, &numerics) {
+    let mut outcome = match judged {
         Err(broken) => failed(case, *broken),
         Ok(nearest) => match fallbacks(device) {
             now if now == before => Outcome::Passed { nearest },
             now => Outcome::Fallback { ops: grown(&before, &now), nearest },
         },
     };
+    if let (Outcome::Failed(failure), Some(dir)) = (&mut outcome, seen.save_in) {
+        failure.saved =
+            Some(match saved::save(dir, case, &device.info(), failure, &op, &built, &after, &seen.wanted) {
+                Ok(file) => file.display().to_string(),
+                Err(why) => why,
+            });
+    }
     (outcome, Some(numerics))
 }
 
@@ -60,7 +115,7 @@ fn grown(before: &BTreeMap<&'static str, u64>, now: &BTreeMap<&'static str, u64>
 }
 
 /// Runs the operation and reads back every buffer, bands included.
-fn run_candidate(op: &Op, built: &mut Built) -> Result<Vec<Vec<u8>>, Error> {
+pub(crate) fn run_candidate(op: &Op, built: &mut Built) -> Result<Vec<Vec<u8>>, Error> {
     built.stream.enqueue(op)?;
     built.stream.synchronize()?;
     let mut after = Vec::with_capacity(built.operands.len());
@@ -72,32 +127,49 @@ fn run_candidate(op: &Op, built: &mut Built) -> Result<Vec<Vec<u8>>, Error> {
     Ok(after)
 }
 
-/// Rules R0 and R2 over what the device left behind. Only now does the oracle compute anything.
-fn check(
+/// Operands and bands that were not to change have not.
+pub(crate) fn untouched(op: &Op, built: &Built, after: &[Vec<u8>]) -> Result<(), Box<Broken>> {
+    for (name, access, tensor) in op.operands() {
+        let index = index_of(built, name, &tensor)?;
+        structure::untouched(name, access, &built.operands[index], &after[index])?;
+    }
+    Ok(())
+}
+
+fn index_of(built: &Built, name: &str, tensor: &Tensor) -> Result<usize, Box<Broken>> {
+    let foreign = || Broken::plain(Rule::Ran, format!("operand {name} was not made by the case's builder"));
+    built.operand(tensor).ok_or_else(foreign)
+}
+
+/// Rules R0, R1 and R2 over what the device left behind. Only now does the oracle compute anything.
+pub(crate) fn check(
     oracle: &dyn Device,
     op: &Op,
     built: &Built,
     after: &[Vec<u8>],
     numerics: &Numerics,
+    seen: &mut Seen<'_>,
 ) -> Result<Option<Nearest>, Box<Broken>> {
     let of_suite = |what: String| Broken::plain(Rule::Ran, what);
-    let index_of = |name: &str, tensor: &Tensor| {
-        built.operand(tensor).ok_or_else(|| of_suite(format!("operand {name} was not made by the case's builder")))
-    };
-    for (name, access, tensor) in op.operands() {
-        let index = index_of(name, &tensor)?;
-        structure::untouched(name, access, &built.operands[index], &after[index])?;
-    }
+    untouched(op, built, after)?;
     let on_host = on_host(oracle, op, built).map_err(|e| of_suite(format!("the oracle's operands: {e}")))?;
-    let wanted = anychip_reference::judge(&on_host, numerics).map_err(|e| of_suite(format!("the oracle: {e}")))?;
+    seen.wanted = anychip_reference::judge(&on_host, numerics).map_err(|e| of_suite(format!("the oracle: {e}")))?;
     let mut nearest: Option<Nearest> = None;
     for (name, _, tensor) in op.operands().into_iter().filter(|(_, access, _)| *access != Access::Read) {
-        let index = index_of(name, &tensor)?;
+        let index = index_of(built, name, &tensor)?;
         let got = built.operands[index].view(&after[index], &tensor);
-        let Some(want) = wanted.iter().find(|output| output.operand == name) else {
+        let Some(want) = seen.wanted.iter().find(|output| output.operand == name) else {
             return Err(of_suite(format!("the oracle says nothing about {name}, which the operation writes")));
         };
-        let here = rules::output(name, &tensor, got, &want.values, built.expects_nan)?;
+        let numbers = Numbers::of(&tensor, got, &want.values);
+        numbers.count(&mut seen.spread);
+        let exact = rules::exact::equal(name, &tensor, got, &want.values, seen.how);
+        let within = || rules::output(name, &tensor, got, &want.values, built.expects_nan);
+        let here = exact.and_then(|()| within()).map_err(|mut broken| {
+            let before = built.operands[index].view(built.operands[index].before(), &tensor);
+            broken.cause = cause(&tensor, &numbers, got, before);
+            broken
+        })?;
         let nearer = here.filter(|here| nearest.as_ref().is_none_or(|n| here.ratio > n.ratio));
         nearest = nearer.or(nearest);
     }
@@ -115,4 +187,22 @@ fn on_host(oracle: &dyn Device, op: &Op, built: &Built) -> Result<Op, Error> {
         }
         Ok(host)
     })
+}
+
+/// What the pattern of an output that is wrong says about the bug.
+fn cause(tensor: &Tensor, numbers: &Numbers, got: &[u8], before: &[u8]) -> Option<String> {
+    let Numbers { got: values, want, tolerance } = numbers;
+    let size = got.len().checked_div(values.len()).filter(|&size| size > 0)?;
+    let unchanged: Vec<bool> = got.chunks(size).zip(before.chunks(size)).map(|(now, then)| now == then).collect();
+    // Bytes of packed codes: two columns each.
+    let mut sizes = tensor.sizes().to_vec();
+    if sizes.iter().product::<usize>() != values.len()
+        && let Some(last) = sizes.last_mut()
+    {
+        *last = last.div_ceil(2);
+    }
+    if sizes.iter().product::<usize>() != values.len() {
+        sizes = vec![values.len()];
+    }
+    Pattern { sizes: &sizes, got: values, want, tolerance, unchanged: &unchanged }.cause()
 }

@@ -1,8 +1,9 @@
 //! Which cases of the catalogue are run.
 
 use crate::case::{Case, Profile, split_seed};
-use crate::{SuiteError, cases};
+use crate::{ExpectedFailures, SuiteError, cases};
 use anychip_core::ops::NAMES;
+use std::path::PathBuf;
 
 /// Which cases to run.
 #[derive(Clone, Debug, Default)]
@@ -17,6 +18,10 @@ pub struct Selection {
     pub seed: u64,
     /// Whether an operation that the device does not run itself is a failure.
     pub strict: bool,
+    /// Cases that are known to fail.
+    pub expected: ExpectedFailures,
+    /// Folder that takes a file with inputs, outputs and bounds for each case that fails; see [`replay`](crate::replay).
+    pub save_failures: Option<PathBuf>,
 }
 
 impl Selection {

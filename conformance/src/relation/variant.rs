@@ -1,0 +1,180 @@
+//! The same operation over operands of other contents and sizes.
+
+use crate::builder::{Built, Operand, POISON, UNWRITTEN};
+use anychip_core::ops::OpKind;
+use anychip_core::{Access, DType, Device, Op, Operation, Result, Tensor};
+use half::{bf16, f16};
+
+/// Powers of two that inputs are scaled by: far enough that nothing of the old size is left, near enough for f16.
+const SHIFT: i32 = 4;
+/// Places behind a list: more than a block of any kernel's.
+const BEHIND: usize = 70;
+
+/// An operation and its operands.
+pub(crate) struct Variant {
+    pub(crate) op: Op,
+    pub(crate) built: Built,
+}
+
+/// Sizes and bytes of an operand.
+pub(crate) type Contents = (Vec<usize>, Vec<u8>);
+
+/// Gives an operand's contents from its name, use, tensor and bytes.
+type Change<'a> = dyn FnMut(&'static str, Access, &Tensor, &[u8]) -> Contents + 'a;
+
+impl Variant {
+    /// `f` gives sizes and bytes of each operand from those that it has in the case. Its type stays.
+    pub(crate) fn new(device: &dyn Device, op: &Op, built: &Built, f: &mut Change<'_>) -> Result<Variant> {
+        let mut stream = device.open_stream()?;
+        let mut operands = Vec::new();
+        let op = rebuilt(op.kind(), &mut |name, access, tensor| {
+            let before = built.operand(tensor).map(|i| built.operands[i].view(built.operands[i].before(), tensor));
+            let (sizes, bytes) = f(name, access, tensor, before.unwrap_or_default());
+            let operand = Operand::new(device, tensor.dtype(), &sizes, &bytes)?;
+            stream.write(operand.whole(), operand.before())?;
+            *tensor = operand.tensor().clone();
+            operands.push(operand);
+            Ok(())
+        })?;
+        Ok(Variant { op, built: Built { stream, operands, expects_nan: built.expects_nan } })
+    }
+
+    /// The same in every byte.
+    pub(crate) fn copy(device: &dyn Device, op: &Op, built: &Built) -> Result<Variant> {
+        Variant::new(device, op, built, &mut |_, _, tensor, bytes| same(tensor, bytes))
+    }
+
+    /// Pages at other places, and tables that know them.
+    pub(crate) fn relocated(device: &dyn Device, op: &Op, built: &Built, places: &Places) -> Result<Variant> {
+        Variant::new(device, op, built, &mut |name, _, tensor, bytes| match name {
+            "pool" | "second pool" => (tensor.sizes().to_vec(), places.pages(name, bytes, tensor.size(0))),
+            "page table" | "second page table" => {
+                let of_pool = places.of(name.replace("page table", "pool").as_str());
+                let moved = bytes.chunks_exact(4).map(|b| i32::from_le_bytes([b[0], b[1], b[2], b[3]])).map(|page| {
+                    let inside = usize::try_from(page).ok().and_then(|page| of_pool.get(page));
+                    inside.map_or(page, |&place| place as i32)
+                });
+                (tensor.sizes().to_vec(), moved.flat_map(i32::to_le_bytes).collect())
+            }
+            _ => same(tensor, bytes),
+        })
+    }
+
+    /// Lists with places behind that name nothing.
+    pub(crate) fn masked(device: &dyn Device, op: &Op, built: &Built) -> Result<Variant> {
+        let of_experts = matches!(op.kind(), OpKind::ExpertFfn(_));
+        Variant::new(device, op, built, &mut |name, _, tensor, bytes| {
+            let behind = match (name, of_experts) {
+                ("entries" | "second entries", _) => (-1i32).to_le_bytes().repeat(BEHIND),
+                ("experts", true) => (-1i32).to_le_bytes().repeat(3),
+                ("weights", true) => 1f32.to_le_bytes().repeat(3),
+                _ => return same(tensor, bytes),
+            };
+            let (rows, width) = (tensor.size(0), tensor.size(1));
+            let longer = (0..rows).flat_map(|row| [&bytes[row * width * 4..][..width * 4], &behind].concat());
+            (vec![rows, width + behind.len() / 4], longer.collect())
+        })
+    }
+
+    /// The inputs that the result is linear in, times a power of two.
+    pub(crate) fn scaled(device: &dyn Device, op: &Op, built: &Built) -> Result<Variant> {
+        let has_scales = op.operands().iter().any(|(name, _, _)| *name == "x scales");
+        Variant::new(device, op, built, &mut |name, _, tensor, bytes| {
+            let is_it = match has_scales {
+                true => name == "x scales",
+                false => linear_inputs(op.name()).contains(&name),
+            };
+            if is_it { (tensor.sizes().to_vec(), times(tensor.dtype(), bytes)) } else { same(tensor, bytes) }
+        })
+    }
+}
+
+/// What an output is like before the operation, under another size.
+pub(crate) fn prefill(count: usize, may_be_nan: bool) -> Vec<u8> {
+    vec![if may_be_nan { UNWRITTEN } else { POISON }; count]
+}
+
+pub(crate) fn same(tensor: &Tensor, bytes: &[u8]) -> Contents {
+    (tensor.sizes().to_vec(), bytes.to_vec())
+}
+
+/// Operands that, scaled together, scale the result. Block scales stand in for codes.
+pub(crate) fn linear_inputs(op: &str) -> &'static [&'static str] {
+    match op {
+        "linear" | "expert_gemm" | "hadamard" | "rope" => &["x"],
+        "hyper_post" => &["y", "streams"],
+        _ => &[],
+    }
+}
+
+/// Where the factor is exact, `x * 2^SHIFT` as the device must give it.
+pub(crate) fn scaled_value(x: f64) -> f64 {
+    x * 2f64.powi(SHIFT)
+}
+
+fn times(dtype: DType, bytes: &[u8]) -> Vec<u8> {
+    let factor = 2f32.powi(SHIFT);
+    match dtype {
+        // 255 is NaN and stays.
+        DType::UE8M0 => {
+            bytes.iter().map(|&b| if b == u8::MAX { b } else { b.saturating_add(SHIFT as u8).min(254) }).collect()
+        }
+        DType::BF16 => {
+            let two = bytes.chunks_exact(2).map(|b| bf16::from_le_bytes([b[0], b[1]]).to_f32() * factor);
+            two.flat_map(|x| bf16::from_f32(x).to_le_bytes()).collect()
+        }
+        DType::F16 => {
+            let two = bytes.chunks_exact(2).map(|b| f16::from_le_bytes([b[0], b[1]]).to_f32() * factor);
+            two.flat_map(|x| f16::from_f32(x).to_le_bytes()).collect()
+        }
+        _ => {
+            let four = bytes.chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]]) * factor);
+            four.flat_map(f32::to_le_bytes).collect()
+        }
+    }
+}
+
+/// New places of the pages of each pool.
+pub(crate) struct Places(pub(crate) Vec<(&'static str, Vec<usize>)>);
+
+impl Places {
+    fn of(&self, pool: &str) -> &[usize] {
+        self.0.iter().find(|(name, _)| *name == pool).map_or(&[], |(_, places)| places)
+    }
+
+    /// Pages moved to their places.
+    pub(crate) fn pages(&self, pool: &str, bytes: &[u8], count: usize) -> Vec<u8> {
+        let mut moved = bytes.to_vec();
+        let len = bytes.len() / count.max(1);
+        for (page, &place) in self.of(pool).iter().enumerate() {
+            moved[place * len..][..len].copy_from_slice(&bytes[page * len..][..len]);
+        }
+        moved
+    }
+}
+
+type Replace<'a> = dyn FnMut(&'static str, Access, &mut Tensor) -> Result<()> + 'a;
+
+/// [`Op::rebind`] without its rule that sizes stay: `build` checks the new ones.
+fn rebuilt(kind: &OpKind, f: &mut Replace<'_>) -> Result<Op> {
+    macro_rules! each {
+        ($($Kind:ident)*) => {
+            match kind {
+                $(OpKind::$Kind(op) => {
+                    let mut op = op.clone();
+                    op.visit(f)?;
+                    op.build()
+                })*
+                // The contract may grow before the suite does.
+                _ => {
+                    let what = "an operation without relations".into();
+                    Err(anychip_core::Invalid::BadView { what, shape: String::new() }.into())
+                }
+            }
+        };
+    }
+    each! {
+        SparseAttention DenseAttention KvCompress IndexScores TopK KvStore Route ExpertGemm ExpertFfn Linear Embed RmsNorm
+        Rope Swiglu Quantize Dequantize Hadamard HyperPre HyperPost HyperHead NewtonSchulz
+    }
+}
