@@ -8,16 +8,18 @@
 //! It is slow on purpose, single-threaded, and the last word.
 #![forbid(unsafe_code)]
 
-mod bounded;
+mod estimate;
 mod operands;
 mod ops;
 mod real;
 #[cfg(test)]
 mod testing;
+mod units;
 
-pub use bounded::{Bounded, Units};
+pub use estimate::{Bounded, Estimate, Typical};
 pub use operands::{Output, Values};
 pub use real::Real;
+pub use units::{Kind, Typically, Units, Worst};
 
 use anychip_core::host::{HostDevice, Kernels};
 use anychip_core::{Device, Numerics, Op, Result, Support};
@@ -33,6 +35,15 @@ pub fn open(limit: u64) -> Box<dyn Device> {
 /// # Errors
 /// [`Error::Foreign`](anychip_core::Error::Foreign) when an operand is not in host memory.
 pub fn judge(op: &Op, numerics: &Numerics) -> Result<Vec<Output<Bounded>>> {
+    ops::evaluate(op, Units::of(numerics))
+}
+
+/// What `op` must give, value by value, with the root of the mean square of the errors that devices of `numerics` make
+/// before the store: what [`judge`] bounds, as it typically is.
+///
+/// # Errors
+/// Those of [`judge`].
+pub fn typical(op: &Op, numerics: &Numerics) -> Result<Vec<Output<Typical>>> {
     ops::evaluate(op, Units::of(numerics))
 }
 

@@ -32,6 +32,11 @@ pub trait Real:
     /// The error so far, 0 for `f64`.
     fn error(self) -> f64;
 
+    /// The value as a device holds it that declares a further rounding of `name`, an operand or one of the intermediate
+    /// results that [`Numerics::intermediates`](anychip_core::Numerics::intermediates) lists. The value stays, its error
+    /// grows.
+    fn held(self, name: &str, units: Self::Units) -> Self;
+
     /// `sum_i a_i b_i` over the shorter of the two.
     fn dot(a: &[Self], b: &[Self]) -> Self;
 
@@ -144,6 +149,10 @@ impl Real for f64 {
 
     fn error(self) -> f64 {
         0.0
+    }
+
+    fn held(self, _name: &str, (): ()) -> f64 {
+        self
     }
 
     fn dot(a: &[f64], b: &[f64]) -> f64 {

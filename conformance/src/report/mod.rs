@@ -152,6 +152,9 @@ pub struct CaseResult {
     /// Empty where nothing was compared.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub spread: Vec<u64>,
+    /// Of rule R3: the largest error of a row, as a share of what the rule allows it. Nothing where no row was compared.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub row_ratio: Option<f64>,
     /// What came of it.
     #[serde(flatten)]
     pub outcome: Outcome,

@@ -4,11 +4,13 @@
 //!   has them, integers and bytes are equal.
 //! - [`exact`] (R1): what no rounding touches is the correctly rounded value.
 //! - [`bound`] (R2): each number lies within the bound of the device's declared arithmetic.
+//! - [`rows`] (R3): over each row, errors are no larger than is typical of that arithmetic.
 //! - R4 and R5 compare two runs of the device; they are among the relations.
 
 pub(crate) mod bound;
 pub(crate) mod cause;
 pub(crate) mod exact;
+pub(crate) mod rows;
 pub(crate) mod spread;
 pub(crate) mod structure;
 
@@ -36,6 +38,8 @@ pub enum Rule {
     R1,
     /// The bound of each element.
     R2,
+    /// The errors of each row together, by what is typical of the declared arithmetic.
+    R3,
     /// What holds between two runs by the operation's definition: order of rows, places of pages, scaled inputs.
     R4,
     /// The declared determinism.

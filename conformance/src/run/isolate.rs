@@ -113,8 +113,9 @@ pub fn run_isolated(
             Err((rule, what)) => {
                 let failure = Failure::of(case, *Broken::plain(rule, what));
                 let (outcome, seconds) = (Outcome::Failed(Box::new(failure)), begun.elapsed().as_secs_f64());
+                let (case_name, spread) = (case.name.clone(), Vec::new());
                 let result =
-                    CaseResult { case: case.name.clone(), op: case.op_name, seconds, spread: Vec::new(), outcome };
+                    CaseResult { case: case_name, op: case.op_name, seconds, spread, row_ratio: None, outcome };
                 (conclude(result, case, selection), None)
             }
         };

@@ -27,6 +27,8 @@ pub(crate) struct Seen<'a> {
     wanted: Vec<Output<Bounded>>,
     /// See [`CaseResult::spread`].
     spread: Vec<u64>,
+    /// See [`CaseResult::row_ratio`].
+    row_ratio: Option<f64>,
 }
 
 /// Runs a case. Gives what came of it, and what the device declared about its arithmetic where it was asked.
@@ -41,8 +43,8 @@ pub(super) fn result(
     let save_in = selection.save_failures.as_deref().filter(|_| !matches!(case.check(), Check::Relation(_)));
     let mut seen = Seen { how: case.check(), save_in, ..Seen::default() };
     let (outcome, numerics) = judge(device, oracle, case, &mut seen);
-    let (spread, seconds) = (seen.spread, begun.elapsed().as_secs_f64());
-    let result = CaseResult { case: case.name.clone(), op: case.op_name, seconds, spread, outcome };
+    let (Seen { spread, row_ratio, .. }, seconds) = (seen, begun.elapsed().as_secs_f64());
+    let result = CaseResult { case: case.name.clone(), op: case.op_name, seconds, spread, row_ratio, outcome };
     (conclude(result, case, selection), numerics)
 }
 
@@ -153,23 +155,29 @@ pub(crate) fn check(
     let of_suite = |what: String| Broken::plain(Rule::Ran, what);
     untouched(op, built, after)?;
     let on_host = on_host(oracle, op, built).map_err(|e| of_suite(format!("the oracle's operands: {e}")))?;
-    seen.wanted = anychip_reference::judge(&on_host, numerics).map_err(|e| of_suite(format!("the oracle: {e}")))?;
+    let of_oracle = |e| of_suite(format!("the oracle: {e}"));
+    seen.wanted = anychip_reference::judge(&on_host, numerics).map_err(of_oracle)?;
+    let typical = anychip_reference::typical(&on_host, numerics).map_err(of_oracle)?;
     let mut nearest: Option<Nearest> = None;
     for (name, _, tensor) in op.operands().into_iter().filter(|(_, access, _)| *access != Access::Read) {
         let index = index_of(built, name, &tensor)?;
         let got = built.operands[index].view(&after[index], &tensor);
-        let Some(want) = seen.wanted.iter().find(|output| output.operand == name) else {
+        let both = seen.wanted.iter().zip(&typical).find(|(output, _)| output.operand == name);
+        let Some((want, typical)) = both else {
             return Err(of_suite(format!("the oracle says nothing about {name}, which the operation writes")));
         };
         let numbers = Numbers::of(&tensor, got, &want.values);
         numbers.count(&mut seen.spread);
         let exact = rules::exact::equal(name, &tensor, got, &want.values, seen.how);
         let within = || rules::output(name, &tensor, got, &want.values, built.expects_nan);
-        let here = exact.and_then(|()| within()).map_err(|mut broken| {
+        let over_rows = || rules::rows::within(name, &tensor, got, &want.values, &typical.values);
+        let judged = exact.and_then(|()| within()).and_then(|here| Ok((here, over_rows()?)));
+        let (here, row) = judged.map_err(|mut broken| {
             let before = built.operands[index].view(built.operands[index].before(), &tensor);
             broken.cause = cause(&tensor, &numbers, got, before);
             broken
         })?;
+        seen.row_ratio = row.into_iter().chain(seen.row_ratio).reduce(f64::max);
         let nearer = here.filter(|here| nearest.as_ref().is_none_or(|n| here.ratio > n.ratio));
         nearest = nearer.or(nearest);
     }
