@@ -158,16 +158,8 @@ impl<K: Kind> Real for Estimate<K> {
 
     fn inner(a: &[Self], b: &[Self]) -> Self {
         let sum = Self::dot(a, b);
-        let (mut magnitude, mut step, mut carried) = (0.0, f64::INFINITY, 0.0);
-        for (a, b) in a.iter().zip(b) {
-            magnitude += (a.value * b.value).abs();
-            step = step.min(last_bit(a.value * b.value));
-            carried += a.error + b.error;
-        }
-        // All partial sums are multiples of `step` and at most `magnitude`.
-        let in_range = magnitude <= f32::MAX as f64 && step >= sum.unit.flushed.max(f32::from_bits(1) as f64);
-        let exact = carried == 0.0 && in_range && magnitude * sum.unit.accumulator <= step;
-        Estimate { error: if exact { 0.0 } else { sum.error }, ..sum }
+        let erring = a.iter().zip(b).any(|(a, b)| a.error + b.error != 0.0);
+        sum.exact_if(!erring && sum.unit.holds(a.iter().zip(b).map(|(a, b)| a.value * b.value)))
     }
 
     fn sum(a: &[Self]) -> Self {
@@ -177,7 +169,8 @@ impl<K: Kind> Real for Estimate<K> {
             carried += K::power(a.error);
             unit = unit.join(a.unit);
         }
-        Estimate::new(sum.value, K::join(K::root(carried), K::of_sum(unit, &sum)), unit)
+        let total: Self = Estimate::new(sum.value, K::join(K::root(carried), K::of_sum(unit, &sum)), unit);
+        total.exact_if(carried == 0.0 && unit.holds(a.iter().map(|a| a.value)))
     }
 
     fn exp(self) -> Self {
@@ -259,21 +252,14 @@ impl<K: Kind> Real for Estimate<K> {
 }
 
 impl<K: Kind> Estimate<K> {
+    fn exact_if(self, exact: bool) -> Self {
+        Estimate { error: if exact { 0.0 } else { self.error }, ..self }
+    }
+
     /// One of two values, whichever a device takes.
     fn either(self, b: Self) -> Self {
         Estimate { error: self.error.max(b.error), unit: self.unit.join(b.unit), ..self }
     }
-}
-
-/// The power of two that the last one bit of a normal `x` stands for; infinity for zero, which is a multiple of anything.
-fn last_bit(x: f64) -> f64 {
-    let (exponent, fraction) = (x.to_bits() >> 52 & 0x7FF, x.to_bits() & ((1 << 52) - 1));
-    if x == 0.0 {
-        return f64::INFINITY;
-    }
-    // The leading one is bit 52 of the significand.
-    let below = 52 - (fraction | 1 << 52).trailing_zeros() as u64;
-    f64::from_bits(exponent.saturating_sub(below) << 52)
 }
 
 /// How far the ends of an interval lie from `value`.
@@ -361,7 +347,7 @@ mod tests {
         for (x, bit) in
             [(1.0, 1.0), (-12.0, 4.0), (0.75, 0.25), (448.0 * 6.0, 128.0), (1.0 + 2f64.powi(-52), 2f64.powi(-52))]
         {
-            assert_eq!(last_bit(x), bit);
+            assert_eq!(crate::units::last_bit(x), bit);
         }
         let sum = |values: &[f64]| {
             let a: Vec<Bounded> = values.iter().map(|&x| operand(x)).collect();

@@ -90,8 +90,13 @@ pub(crate) fn bytes(t: &Tensor) -> Result<Vec<u8>> {
     Ok(host::read(t)?.bytes().to_vec())
 }
 
-/// Row `row` of group `group` of a matrix: each code times its scale.
-pub(crate) fn matrix_row<R: Real>(m: &Matrix, group: usize, row: usize, units: R::Units) -> Result<Vec<R>> {
+/// All elements of a float operand, as a device holds them that declares a further rounding of it.
+pub(crate) fn held<R: Real>(name: &str, t: &Tensor, units: R::Units) -> Result<Vec<R>> {
+    Ok(reals::<R>(t, units)?.into_iter().map(|x| x.held(name, units)).collect())
+}
+
+/// Row `row` of group `group` of a matrix operand: each code times its scale, as [`held`].
+pub(crate) fn matrix_row<R: Real>(name: &str, m: &Matrix, group: usize, row: usize, units: R::Units) -> Result<Vec<R>> {
     let cols = m.cols();
     let codes = m.codes().slice(group, 1)?.reshape(&[m.rows(), cols])?.slice(row, 1)?;
     let unscaled: Vec<f32> = match m.format() {
@@ -100,24 +105,25 @@ pub(crate) fn matrix_row<R: Real>(m: &Matrix, group: usize, row: usize, units: R
         _ => floats(&codes)?,
     };
     let Some((scales, layout)) = m.scales() else {
-        return Ok(unscaled.into_iter().map(|x| R::read(x as f64, units)).collect());
+        return Ok(unscaled.into_iter().map(|x| R::read(x as f64, units).held(name, units)).collect());
     };
     let scales = scales.slice(group, 1)?.reshape(&[scales.size(1), scales.size(2)])?.slice(row / layout.rows, 1)?;
     let scales: Vec<f64> = match layout.scale {
         ScaleType::Ue8m0 => bytes(&scales)?.into_iter().map(|b| scale::decode(b) as f64).collect(),
         ScaleType::F32 => floats(&scales)?.into_iter().map(f64::from).collect(),
     };
-    let value = |(col, x): (usize, f32)| R::read(x as f64 * scales[col / layout.cols], units);
+    let value = |(col, x): (usize, f32)| R::read(x as f64 * scales[col / layout.cols], units).held(name, units);
     Ok(unscaled.into_iter().enumerate().map(value).collect())
 }
 
 /// All rows of a group of a matrix.
-pub(crate) fn matrix_rows<R: Real>(m: &Matrix, group: usize, units: R::Units) -> Result<Vec<Vec<R>>> {
-    (0..m.rows()).map(|row| matrix_row(m, group, row, units)).collect()
+pub(crate) fn matrix_rows<R: Real>(name: &str, m: &Matrix, group: usize, units: R::Units) -> Result<Vec<Vec<R>>> {
+    (0..m.rows()).map(|row| matrix_row(name, m, group, row, units)).collect()
 }
 
 /// A paged pool as numbers, for the rows of one operation.
 pub(crate) struct Entries<'a, R: Real> {
+    name: &'static str,
     paged: &'a Paged,
     table: Vec<i32>,
     sequence: Vec<i32>,
@@ -126,9 +132,9 @@ pub(crate) struct Entries<'a, R: Real> {
 }
 
 impl<'a, R: Real> Entries<'a, R> {
-    pub(crate) fn read(paged: &'a Paged, units: R::Units) -> Result<Entries<'a, R>> {
+    pub(crate) fn read(name: &'static str, paged: &'a Paged, units: R::Units) -> Result<Entries<'a, R>> {
         let (table, sequence) = (integers(&paged.table)?, integers(&paged.sequence)?);
-        Ok(Entries { paged, table, sequence, pages: bytes(paged.pool.pages())?, units })
+        Ok(Entries { name, paged, table, sequence, pages: bytes(paged.pool.pages())?, units })
     }
 
     /// Entry `entry` of row `row`'s sequence; `None` where it contributes nothing.
@@ -153,6 +159,6 @@ impl<'a, R: Real> Entries<'a, R> {
             }
             _ => data.chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]]) as f64).collect(),
         };
-        Some(values.into_iter().map(|x| R::read(x, self.units)).collect())
+        Some(values.into_iter().map(|x| R::read(x, self.units).held(self.name, self.units)).collect())
     }
 }

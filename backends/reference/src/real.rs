@@ -45,7 +45,7 @@ pub trait Real:
     /// FP4 codes, then the sum is exact.
     fn inner(a: &[Self], b: &[Self]) -> Self;
 
-    /// `sum_i a_i`.
+    /// `sum_i a_i`; exact where the terms are and the accumulator holds every partial sum, as in [`inner`](Real::inner).
     fn sum(a: &[Self]) -> Self;
 
     /// The terms `e^(z_j - m)` of a softmax and their sum, with `m` the largest `z`.

@@ -74,10 +74,33 @@ impl Unit {
         }
     }
 
+    /// Whether the accumulator holds every partial sum of these terms, in whatever order: all are multiples of the terms'
+    /// last bit and at most the sum of their magnitudes.
+    pub(crate) fn holds(self, terms: impl Iterator<Item = f64>) -> bool {
+        let (mut magnitude, mut step) = (0.0, f64::INFINITY);
+        for term in terms {
+            magnitude += term.abs();
+            step = step.min(last_bit(term));
+        }
+        let in_range = magnitude <= f32::MAX as f64 && step >= self.flushed.max(f32::from_bits(1) as f64);
+        in_range && magnitude * self.accumulator <= step
+    }
+
     /// How often the accumulator rounds in a sum of `n` terms.
     fn roundings(self, n: usize) -> f64 {
         (n as f64 / self.terms.max(1.0)).ceil()
     }
+}
+
+/// The power of two that the last one bit of a normal `x` stands for; infinity for zero, which is a multiple of anything.
+pub(crate) fn last_bit(x: f64) -> f64 {
+    let (exponent, fraction) = (x.to_bits() >> 52 & 0x7FF, x.to_bits() & ((1 << 52) - 1));
+    if x == 0.0 {
+        return f64::INFINITY;
+    }
+    // The leading one is bit 52 of the significand.
+    let below = 52 - (fraction | 1 << 52).trailing_zeros() as u64;
+    f64::from_bits(exponent.saturating_sub(below) << 52)
 }
 
 /// A sum, and what its error depends on.

@@ -1,4 +1,4 @@
-use crate::operands::reals;
+use crate::operands::{held, reals};
 use crate::{Output, Real};
 use anychip_core::Result;
 use anychip_core::ops::DenseAttention;
@@ -7,7 +7,7 @@ use anychip_core::ops::DenseAttention;
 pub(crate) fn evaluate<R: Real>(op: &DenseAttention, units: R::Units) -> Result<Vec<Output<R>>> {
     let (batch, rows, heads, dim) = (op.q.size(0), op.q.size(1), op.q.size(2), op.q.size(3));
     let (keys, groups, value) = (op.k.size(1), op.k.size(2), op.v.size(3));
-    let [q, k, v] = [&op.q, &op.k, &op.v].map(|t| reals::<R>(t, units));
+    let [q, k, v] = [("q", &op.q), ("k", &op.k), ("v", &op.v)].map(|(name, t)| held::<R>(name, t, units));
     let (q, k, v) = (q?, k?, v?);
     let sink = op.sink.as_ref().map(|sink| reals::<R>(sink, units)).transpose()?;
     let scale = R::from(op.scale as f64);
@@ -27,6 +27,7 @@ pub(crate) fn evaluate<R: Real>(op: &DenseAttention, units: R::Units) -> Result<
                 // A key without a value: products end with the shorter of their sides.
                 z.extend(sink.as_ref().map(|sink| sink[h]));
                 let (weights, sum) = R::softmax(&z);
+                let weights: Vec<R> = weights.into_iter().map(|w| w.held("weights", units)).collect();
                 out.extend((0..value).map(|e| {
                     let column: Vec<R> = (0..seen).map(|j| v[at(j) * value + e]).collect();
                     R::dot(&weights, &column) / sum

@@ -8,7 +8,7 @@ pub(crate) fn evaluate<R: Real>(op: &Dequantize, units: R::Units) -> Result<Vec<
     let mut out = Vec::with_capacity(op.out.count());
     for g in 0..op.x.groups() {
         for r in 0..op.x.rows() {
-            out.extend(matrix_row::<R>(&op.x, g, r, units)?);
+            out.extend(matrix_row::<R>("x", &op.x, g, r, units)?);
         }
     }
     Ok(vec![Output::real("out", &op.out, out)])

@@ -9,7 +9,7 @@ use anychip_core::{Matrix, Result};
 /// `h_e = w_e * silu(min(W1_e x, limit)) * clamp(W3_e x, -limit, limit)`
 pub(crate) fn evaluate<R: Real>(op: &ExpertFfn, units: R::Units) -> Result<Vec<Output<R>>> {
     let k = op.experts.size(1);
-    let x = matrix_rows::<R>(&op.x, 0, units)?;
+    let x = matrix_rows::<R>("x", &op.x, 0, units)?;
     let (experts, weights) = (integers(&op.experts)?, reals::<R>(&op.weights, units)?);
     let mut terms: Vec<Vec<Vec<R>>> = vec![Vec::new(); x.len()]; // of each row, the results of its experts
     for e in 0..op.routed.gate.groups() {
@@ -49,27 +49,28 @@ fn expert<R: Real>(
     };
     let rounded = |v: R| if served.is_some() { v.bf16() } else { v };
     let x: Vec<&[R]> = rows.iter().map(|&(x, _)| x).collect();
-    let gate = products(&weights.gate, e, &x, units)?;
-    let up = products(&weights.up, e, &x, units)?;
+    let gate = products("gate", &weights.gate, e, &x, units)?;
+    let up = products("up", &weights.up, e, &x, units)?;
     let mut h = Vec::with_capacity(rows.len());
     for (r, &(_, weight)) in rows.iter().enumerate() {
         let one = |(&gate, &up)| rounded(weight * gated(rounded(gate), rounded(up), op.limit));
         let row: Vec<R> = gate[r].iter().zip(&up[r]).map(one).collect();
-        h.push(match served {
+        let row: Vec<R> = match served {
             Some(block) => row.chunks(block).flat_map(|block| R::quantized(block, Grid::E4M3)).collect(),
             None => row,
-        });
+        };
+        h.push(row.into_iter().map(|h| h.held("h", units)).collect::<Vec<R>>());
     }
-    let mut y = products(&weights.down, e, &h, units)?;
+    let mut y = products("down", &weights.down, e, &h, units)?;
     y.iter_mut().flatten().for_each(|y| *y = rounded(*y));
     Ok(y)
 }
 
 /// `w[e] x` for each row `x`.
-fn products<R: Real>(w: &Matrix, e: usize, x: &[impl AsRef<[R]>], units: R::Units) -> Result<Vec<Vec<R>>> {
+fn products<R: Real>(name: &str, w: &Matrix, e: usize, x: &[impl AsRef<[R]>], units: R::Units) -> Result<Vec<Vec<R>>> {
     let mut out = vec![Vec::with_capacity(w.rows()); x.len()];
     for n in 0..w.rows() {
-        let w = matrix_row::<R>(w, e, n, units)?;
+        let w = matrix_row::<R>(name, w, e, n, units)?;
         x.iter().zip(&mut out).for_each(|(x, out)| out.push(R::inner(x.as_ref(), &w)));
     }
     Ok(out)
@@ -167,7 +168,7 @@ mod tests {
         let block = if let Intermediates::Served { block } = op.intermediates { Some(block) } else { None };
         let rounded = |v: f32| if block.is_some() { round_bf16(v) } else { v };
         let rows_of = |m: &Matrix, e: usize| -> Vec<Vec<f32>> {
-            let rows = matrix_rows::<f64>(m, e, ()).unwrap();
+            let rows = matrix_rows::<f64>("w", m, e, ()).unwrap();
             rows.iter().map(|row| row.iter().map(|&v| v as f32).collect()).collect()
         };
         let times = |m: &Matrix, e: usize, x: &[f32]| -> Vec<f32> {

@@ -6,7 +6,7 @@ use anychip_core::ops::ExpertGemm;
 /// `out[r, n] = sum_k x[r, k] w[e, n, k]`   for `offsets[e] <= r < offsets[e + 1]`
 pub(crate) fn evaluate<R: Real>(op: &ExpertGemm, units: R::Units) -> Result<Vec<Output<R>>> {
     let rows = op.w.rows();
-    let x = matrix_rows::<R>(&op.x, 0, units)?;
+    let x = matrix_rows::<R>("x", &op.x, 0, units)?;
     let offsets: Vec<usize> = integers(&op.offsets)?.iter().map(|&o| (o.max(0) as usize).min(x.len())).collect();
     let mut out = vec![R::from(0.0); x.len() * rows];
     for (e, range) in offsets.windows(2).enumerate() {
@@ -15,7 +15,7 @@ pub(crate) fn evaluate<R: Real>(op: &ExpertGemm, units: R::Units) -> Result<Vec<
             continue; // no row chose this expert: its weights need not be read
         }
         for n in 0..rows {
-            let w = matrix_row::<R>(&op.w, e, n, units)?;
+            let w = matrix_row::<R>("w", &op.w, e, n, units)?;
             for r in first..end {
                 out[r * rows + n] = R::inner(&x[r], &w);
             }
@@ -84,8 +84,8 @@ mod tests {
         let narrow = |rows: Vec<Vec<f64>>| -> Vec<Vec<f32>> {
             rows.iter().map(|row| row.iter().map(|&v| v as f32).collect()).collect()
         };
-        let x = narrow(matrix_rows::<f64>(&x, 0, ()).unwrap());
-        let w = [0, 1, 2].map(|e| narrow(matrix_rows::<f64>(&w, e, ()).unwrap()));
+        let x = narrow(matrix_rows::<f64>("x", &x, 0, ()).unwrap());
+        let w = [0, 1, 2].map(|e| narrow(matrix_rows::<f64>("w", &w, e, ()).unwrap()));
         let experts = [0, 0, 1, 2, 2, 2];
         let got: Vec<f32> =
             (0..rows).flat_map(|r| w[experts[r]].iter().map(|w| dot32(&x[r], w)).collect::<Vec<_>>()).collect();

@@ -1,4 +1,4 @@
-use crate::operands::reals;
+use crate::operands::held;
 use crate::{Output, Real};
 use anychip_core::Result;
 use anychip_core::ops::Hadamard;
@@ -6,7 +6,7 @@ use anychip_core::ops::Hadamard;
 /// `out[r, i] = sum_j (-1)^popcount(i & j) x[r, j] / sqrt(n)`
 pub(crate) fn evaluate<R: Real>(op: &Hadamard, units: R::Units) -> Result<Vec<Output<R>>> {
     let n = op.x.size(1);
-    let x = reals::<R>(&op.x, units)?;
+    let x = held::<R>("x", &op.x, units)?;
     // Read, not just a number: a device rounds this factor too.
     let factor = R::read(n as f64, units).rsqrt();
     let mut out = Vec::with_capacity(x.len());

@@ -1,4 +1,4 @@
-use crate::operands::{Entries, integers, matrix_rows, reals};
+use crate::operands::{Entries, held, integers, matrix_rows};
 use crate::{Output, Real};
 use anychip_core::Result;
 use anychip_core::ops::{IndexScores, Rounding};
@@ -7,8 +7,8 @@ use anychip_core::ops::{IndexScores, Rounding};
 pub(crate) fn evaluate<R: Real>(op: &IndexScores, units: R::Units) -> Result<Vec<Output<R>>> {
     let (rows, heads, width) = (op.weights.size(0), op.weights.size(1), op.out.size(1));
     let rounded = |x: R| if op.rounding == Rounding::Bf16 { x.bf16() } else { x };
-    let q = matrix_rows::<R>(&op.q, 0, units)?;
-    let (weights, keys) = (reals::<R>(&op.weights, units)?, Entries::<R>::read(&op.keys, units)?);
+    let q = matrix_rows::<R>("q", &op.q, 0, units)?;
+    let (weights, keys) = (held::<R>("weights", &op.weights, units)?, Entries::<R>::read("pool", &op.keys, units)?);
     let (visible, scale, zero) = (integers(&op.visible)?, R::from(op.scale as f64), R::from(0.0));
     let mut out = vec![R::from(f64::NEG_INFINITY); rows * width];
     for t in 0..rows {

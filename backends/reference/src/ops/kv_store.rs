@@ -101,7 +101,7 @@ mod tests {
             let kv = paged(FLASH, 1, &table, &[0; 4]);
             let page = store(&golden("kv.x").tensor(dtype), &kv, &[0, 1, 2, 3]);
             assert_page(FLASH, &page, &golden("kv.page64").bytes, |i| i < 4);
-            let entries = Entries::<f64>::read(&kv, ()).unwrap();
+            let entries = Entries::<f64>::read("pool", &kv, ()).unwrap();
             let got: Vec<f32> = (0..4).flat_map(|e| entries.get(0, e).unwrap()).map(|x| x as f32).collect();
             assert_eq!(got, golden("kv.dq").floats());
         }
@@ -114,7 +114,7 @@ mod tests {
         let kv = paged(format, 1, &int_tensor(&[1, 1], &[0]), &[0; 4]);
         let page = store(&golden("had.y").tensor(F32), &kv, &[0, 1, 2, 3]);
         assert_page(format, &page, &golden("idx.page64").bytes, |i| i < 4);
-        let entries = Entries::<f64>::read(&kv, ()).unwrap();
+        let entries = Entries::<f64>::read("pool", &kv, ()).unwrap();
         let got: Vec<f32> = (0..4).flat_map(|e| entries.get(0, e).unwrap()).map(|x| x as f32).collect();
         assert_eq!(got, golden("idx.k_dq").floats());
     }

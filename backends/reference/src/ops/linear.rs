@@ -6,11 +6,11 @@ use anychip_core::ops::Linear;
 /// `out[t, g*N + n] = sum_k x[t, g*K + k] w[g, n, k]`
 pub(crate) fn evaluate<R: Real>(op: &Linear, units: R::Units) -> Result<Vec<Output<R>>> {
     let (groups, rows, inner) = (op.w.groups(), op.w.rows(), op.w.cols());
-    let x = matrix_rows::<R>(&op.x, 0, units)?;
+    let x = matrix_rows::<R>("x", &op.x, 0, units)?;
     let mut out = vec![R::from(0.0); x.len() * groups * rows];
     for g in 0..groups {
         for n in 0..rows {
-            let w = matrix_row::<R>(&op.w, g, n, units)?;
+            let w = matrix_row::<R>("w", &op.w, g, n, units)?;
             for (t, x) in x.iter().enumerate() {
                 out[(t * groups + g) * rows + n] = R::inner(&x[g * inner..][..inner], &w);
             }

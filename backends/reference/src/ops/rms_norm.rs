@@ -1,4 +1,4 @@
-use crate::operands::reals;
+use crate::operands::{held, reals};
 use crate::{Output, Real};
 use anychip_core::Result;
 use anychip_core::ops::{RmsNorm, Rounding};
@@ -6,7 +6,7 @@ use anychip_core::ops::{RmsNorm, Rounding};
 /// `out[r] = w * x[r] / sqrt(mean(x[r]^2) + eps)`
 pub(crate) fn evaluate<R: Real>(op: &RmsNorm, units: R::Units) -> Result<Vec<Output<R>>> {
     let d = op.x.size(1);
-    let x = reals::<R>(&op.x, units)?;
+    let x = held::<R>("x", &op.x, units)?;
     let weight = op.weight.as_ref().map(|w| reals::<R>(w, units)).transpose()?;
     let (eps, count) = (R::from(op.eps as f64), R::from(d as f64));
     let mut out = Vec::with_capacity(x.len());

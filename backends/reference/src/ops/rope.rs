@@ -1,4 +1,4 @@
-use crate::operands::reals;
+use crate::operands::{held, reals};
 use crate::{Output, Real};
 use anychip_core::Result;
 use anychip_core::ops::Rope;
@@ -6,7 +6,7 @@ use anychip_core::ops::Rope;
 /// `(a, b) <- (a c - b s, b c + a s)` for the last `R` pairs of each head, with `(c, s) = angles[t, i]`
 pub(crate) fn evaluate<R: Real>(op: &Rope, units: R::Units) -> Result<Vec<Output<R>>> {
     let (rows, heads, dim, pairs) = (op.x.size(0), op.x.size(1), op.x.size(2), op.angles.size(1));
-    let mut out = reals::<R>(&op.x, units)?;
+    let mut out = held::<R>("x", &op.x, units)?;
     let angles = reals::<R>(&op.angles, units)?;
     for t in 0..rows {
         for h in 0..heads {

@@ -1,4 +1,4 @@
-use crate::operands::{Entries, integers, reals};
+use crate::operands::{Entries, held, integers, reals};
 use crate::{Output, Real};
 use anychip_core::Result;
 use anychip_core::ops::{Rounding, SparseAttention};
@@ -6,10 +6,10 @@ use anychip_core::ops::{Rounding, SparseAttention};
 /// `out[t,h] = sum_j exp(z_j - m) K_j / (sum_j exp(z_j - m) + exp(sink[h] - m))`, `z_j = scale * (q[t,h] . K_j)`
 pub(crate) fn evaluate<R: Real>(op: &SparseAttention, units: R::Units) -> Result<Vec<Output<R>>> {
     let (rows, heads, dim) = (op.q.size(0), op.q.size(1), op.q.size(2));
-    let (q, sink, scale) = (reals::<R>(&op.q, units)?, reals::<R>(&op.sink, units)?, R::from(op.scale as f64));
+    let (q, sink, scale) = (held::<R>("q", &op.q, units)?, reals::<R>(&op.sink, units)?, R::from(op.scale as f64));
     let mut scopes = Vec::new();
     for scope in &op.scopes {
-        scopes.push((Entries::<R>::read(&scope.kv, units)?, integers(&scope.entries)?, scope.entries.size(1)));
+        scopes.push((Entries::<R>::read("pool", &scope.kv, units)?, integers(&scope.entries)?, scope.entries.size(1)));
     }
     let mut out = Vec::with_capacity(q.len());
     for t in 0..rows {
@@ -37,6 +37,7 @@ pub(crate) fn evaluate<R: Real>(op: &SparseAttention, units: R::Units) -> Result
                 Rounding::None => R::softmax(&[&z[..], &[sink[h]]].concat()),
                 Rounding::Bf16 => rounded_weights(&z, &blocks, sink[h]),
             };
+            let weights: Vec<R> = weights.into_iter().map(|w| w.held("weights", units)).collect();
             out.extend(channels.iter().map(|channel| R::dot(&weights, channel) / sum));
         }
     }

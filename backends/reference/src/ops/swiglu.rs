@@ -1,4 +1,4 @@
-use crate::operands::reals;
+use crate::operands::{held, reals};
 use crate::{Output, Real};
 use anychip_core::Result;
 use anychip_core::ops::Swiglu;
@@ -6,8 +6,8 @@ use anychip_core::ops::Swiglu;
 /// `out = w * silu(min(gate, limit)) * clamp(up, -limit, limit)`
 pub(crate) fn evaluate<R: Real>(op: &Swiglu, units: R::Units) -> Result<Vec<Output<R>>> {
     let inner = op.gate.size(1);
-    let gate = reals::<R>(&op.gate, units)?;
-    let up = reals::<R>(&op.up, units)?;
+    let gate = held::<R>("gate", &op.gate, units)?;
+    let up = held::<R>("up", &op.up, units)?;
     let weights = op.weights.as_ref().map(|w| reals::<R>(w, units)).transpose()?;
     let one = |i: usize| {
         let plain = gated(gate[i], up[i], op.limit);
