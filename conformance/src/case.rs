@@ -116,7 +116,7 @@ impl Case {
         }
     }
 
-    fn build_for(&self, device: &dyn Device, accumulator_bits: Option<u32>) -> Result<(Op, Built)> {
+    pub(crate) fn build_for(&self, device: &dyn Device, accumulator_bits: Option<u32>) -> Result<(Op, Built)> {
         let mut builder = Builder::new(device, &self.drawn_by, self.seed)?;
         if let Some(bits) = accumulator_bits {
             builder.set_accumulator_bits(bits);

@@ -1,7 +1,7 @@
 //! Rows times weights. A row of weights is read into f32 once and multiplied with every row of a tile, so that what the
 //! weights cost is their bytes, once per tile, and what the rows cost is their products.
 
-use crate::load::{Rows, Stores, dot, par_rows};
+use crate::load::{Rows, Stores, Work, dot, par_rows};
 use std::ops::Range;
 
 /// Elements of a tile of rows: 1 MiB of f32, about a core's second-level cache.
@@ -13,8 +13,8 @@ pub(crate) fn tile_rows(cols: usize) -> usize {
 }
 
 /// Multiply-adds, or the like, of a row of weights with `count` rows, counting its conversion to f32 as two more.
-pub(crate) fn work(cols: usize, count: usize) -> usize {
-    cols.saturating_mul(count + 2)
+pub(crate) fn work(cols: usize, count: usize) -> Work {
+    Work::Each(cols.saturating_mul(count + 2))
 }
 
 /// `out[t] = x[t] . w`, where row `t` of `x` begins at `t * stride`.
@@ -33,7 +33,7 @@ pub(crate) fn gemm(x: &Rows<'_>, rows: Range<usize>, w: &Rows<'_>, groups: Range
     for first in rows.clone().step_by(tile) {
         let count = tile.min(rows.end - first);
         values.resize(count * x.cols(), 0.0);
-        par_rows(&mut values, x.cols(), x.cols(), || (), |(), t, row| x.read(0, first + t, row));
+        par_rows(&mut values, x.cols(), work(x.cols(), 0), || (), |(), t, row| x.read(0, first + t, row));
         // Transposed: a row of weights owns a row of products.
         products.resize(width * count, 0.0);
         par_rows(
@@ -50,7 +50,7 @@ pub(crate) fn gemm(x: &Rows<'_>, rows: Range<usize>, w: &Rows<'_>, groups: Range
         out.rows(
             first..first + count,
             width,
-            width,
+            Work::Each(width),
             || (),
             |(), t, row| {
                 row.iter_mut().enumerate().for_each(|(n, out)| *out = products[n * count + t - first]);

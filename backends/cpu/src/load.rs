@@ -2,7 +2,7 @@
 
 use anychip_core::formats::{e2m1, e4m3, scale};
 use anychip_core::host::{self, Read, Write};
-use anychip_core::{DType, Format, Matrix, Result, ScaleLayout, ScaleType, Tensor};
+use anychip_core::{Cost, DType, Format, Matrix, Operation, Result, ScaleLayout, ScaleType, Tensor};
 use half::slice::HalfFloatSliceExt;
 use half::{bf16, f16};
 use rayon::prelude::*;
@@ -12,6 +12,33 @@ use std::sync::OnceLock;
 
 /// Multiply-adds, or the like, below which handing work to other threads takes longer than doing it.
 const SERIAL_WORK: usize = 1 << 16;
+
+/// How much there is to do: what decides whether other threads are worth it, and nothing else.
+#[derive(Clone, Copy)]
+pub(crate) enum Work {
+    /// Multiply-adds, or the like, of each row.
+    Each(usize),
+    /// All rows together, by what the operation costs at least.
+    All(Cost),
+}
+
+impl Work {
+    /// All rows of an operation.
+    pub(crate) fn of(op: &impl Operation) -> Work {
+        Work::All(op.cost())
+    }
+
+    /// Multiply-adds, or the like, of one of `rows` rows. What a kernel moves it also converts: a byte counts as one.
+    fn of_row(self, rows: usize) -> usize {
+        match self {
+            Work::Each(work) => work,
+            Work::All(cost) => {
+                let all = (cost.flops / 2).saturating_add(cost.bytes());
+                usize::try_from(all).unwrap_or(usize::MAX) / rows.max(1)
+            }
+        }
+    }
+}
 
 /// Independent accumulators of a sum of products: enough for the adders' latency, and a fixed order whatever the batch.
 const LANES: usize = 16;
@@ -171,12 +198,11 @@ impl<'a> Stores<'a> {
     /// Computes rows `rows` of `width` elements each, on all cores where that is worth it.
     ///
     /// `f` gets scratch memory, the row's number and where to put its values, whose contents are undefined before.
-    /// `work` is the number of multiply-adds, or the like, of a row.
     pub(crate) fn rows<S>(
         &mut self,
         rows: Range<usize>,
         width: usize,
-        work: usize,
+        work: Work,
         scratch: impl Fn() -> S + Sync + Send,
         f: impl Fn(&mut S, usize, &mut [f32]) + Sync + Send,
     ) {
@@ -197,7 +223,7 @@ fn narrow<H: Send, S>(
     out: &mut [H],
     first: usize,
     width: usize,
-    work: usize,
+    work: Work,
     scratch: impl Fn() -> S + Sync + Send,
     f: impl Fn(&mut S, usize, &mut [f32]) + Sync + Send,
 ) where
@@ -219,15 +245,16 @@ fn narrow<H: Send, S>(
 pub(crate) fn par_rows<T: Send, S>(
     out: &mut [T],
     width: usize,
-    work: usize,
+    work: Work,
     scratch: impl Fn() -> S + Sync + Send,
     f: impl Fn(&mut S, usize, &mut [T]) + Sync + Send,
 ) {
     if out.is_empty() {
         return; // and `width` may be zero
     }
-    let per_task = (SERIAL_WORK / work.max(1)).max(1);
-    if out.len() / width <= per_task {
+    let rows = out.len() / width;
+    let per_task = (SERIAL_WORK / work.of_row(rows).max(1)).max(1);
+    if rows <= per_task {
         let mut scratch = scratch();
         out.chunks_mut(width).enumerate().for_each(|(i, out)| f(&mut scratch, i, out));
         return;
@@ -361,7 +388,7 @@ mod tests {
             Stores::of(&out).unwrap().rows(
                 0..2,
                 4,
-                4,
+                Work::Each(4),
                 || (),
                 |(), row, to| to.copy_from_slice(&values[row * 4..][..4]),
             );
@@ -390,9 +417,9 @@ mod tests {
     fn rows_are_numbered_alike_on_one_thread_and_on_many() {
         for work in [1, SERIAL_WORK / 7, SERIAL_WORK] {
             let mut out = vec![0; 100 * 3];
-            par_rows(&mut out, 3, work, || (), |(), row, out| out.fill(row));
+            par_rows(&mut out, 3, Work::Each(work), || (), |(), row, out| out.fill(row));
             assert!(out.iter().enumerate().all(|(i, &row)| row == i / 3), "work {work}");
         }
-        par_rows(&mut [0.0; 0], 0, 1, || (), |(), _, _| panic!("no rows"));
+        par_rows(&mut [0.0; 0], 0, Work::Each(1), || (), |(), _, _| panic!("no rows"));
     }
 }

@@ -8,7 +8,7 @@ use super::*;
 use crate::builder::HostMatrix;
 use crate::random::Random;
 use anychip_core::formats::{e2m1, e4m3};
-use anychip_core::ops::{Dequantize, Embed, ExpertGemm, Linear, Rope};
+use anychip_core::ops::{Dequantize, Embed, ExpertFfn, ExpertGemm, ExpertWeights, Intermediates, KvCompress, Linear, Rope};
 
 /// Bits that hold `n`.
 fn bits(n: usize) -> u32 {
@@ -131,6 +131,60 @@ fn dequantize(b: &mut Builder<'_>, format: Format, sizes: [usize; 3]) -> Result<
     Dequantize { x: b.matrix_of(&x)?, out: b.output(DType::F32, &sizes)? }.build()
 }
 
+/// Experts of whose steps none rounds anything: a row of `x` has two elements, the gates they add up to are so far above
+/// zero that their sigmoid is 1 to all digits that bf16 keeps, and what is multiplied has few bits.
+fn expert_ffn(b: &mut Builder<'_>, formats: [Format; 3], shared: bool, [rows, d, inner]: [usize; 3]) -> Result<Op> {
+    let ([of_x, routed, of_shared], experts) = (formats, 3);
+    let mut x = vec![0.0; rows * d];
+    for (t, row) in x.chunks_mut(d).enumerate() {
+        // The first and the last column are among them.
+        let [one, other] = [t * (d - 1) / (rows - 1), (1 + b.random().below(d - 2)) * usize::from(t % 2 == 1)];
+        row[other] = 2.0;
+        row[one] += 1.0;
+    }
+    let mut any = |count: usize, values: &[f32]| -> Vec<f32> {
+        (0..count).map(|_| values[b.random().below(values.len())]).collect()
+    };
+    let mut weights = |count: usize| {
+        let gate = any(count * inner * d, &[16.0, 32.0]);
+        [gate, any(count * inner * d, &[-1.0, 0.0, 1.0]), any(count * d * inner, &[-2.0, -1.0, 0.0, 1.0, 3.0])]
+    };
+    let (of_routed, of_all) = (weights(experts), weights(1));
+    let shares = any(rows * 2, &[0.25, 0.5, 1.0]);
+    let chosen: Vec<i32> = (0..rows).flat_map(|t| [t as i32 % 3, (t as i32 + 1) % 3]).collect();
+    let x = b.matrix_of(&HostMatrix::of(of_x, [1, rows, d], &x))?;
+    let experts_of_rows = b.integers(&[rows, 2], &chosen)?;
+    let shares = b.floats(DType::F32, &[rows, 2], &shares)?;
+    let mut matrices = |format: Format, count: usize, values: &[Vec<f32>; 3]| -> Result<ExpertWeights> {
+        let mut one = |rows, cols, values| b.matrix_of(&HostMatrix::of(format, [count, rows, cols], values));
+        let [gate, up, down] = values;
+        Ok(ExpertWeights { gate: one(inner, d, gate)?, up: one(inner, d, up)?, down: one(d, inner, down)? })
+    };
+    let routed = matrices(routed, experts, &of_routed)?;
+    let shared = if shared { Some(matrices(of_shared, 1, &of_all)?) } else { None };
+    let (limit, intermediates) = (f32::INFINITY, Intermediates::Served { block: 128 });
+    let out = b.output(DType::F32, &[rows, d])?;
+    ExpertFfn { x, experts: experts_of_rows, weights: shares, routed, shared, limit, intermediates, out }.build()
+}
+
+/// Rows that close no window: the state takes them as they are, scores with `ape` added, and moves nothing else.
+fn kv_compress(b: &mut Builder<'_>, overlap: bool) -> Result<Op> {
+    let (sequences, ratio, dim) = (2, 4, 9);
+    let (channels, slots) = if overlap { (2 * dim, 2 * ratio) } else { (dim, ratio) };
+    let (sequence, position) = ([1, 0, 1, 0, 1], [8, 5, 9, 6, 10]);
+    let rows = sequence.len();
+    let mut whole = |count: usize| integers(b.random(), [1, 1, count], 1 << 10);
+    let [kv, gate, ape] = [rows, rows, ratio].map(|n| whole(n * channels));
+    let state = whole(sequences * 2 * slots * channels);
+    let [kv, gate] = [kv, gate].map(|values| b.floats(DType::F32, &[rows, channels], &values));
+    let ape = b.floats(DType::F32, &[ratio, channels], &ape)?;
+    let state = b.floats(DType::F32, &[sequences, 2, slots, channels], &state)?;
+    let [sequence, position] = [b.integers(&[rows], &sequence)?, b.integers(&[rows], &position)?];
+    let out = b.output(DType::F32, &[2, dim])?;
+    let closing = b.integers(&[2], &[-1, 0])?;
+    KvCompress { kv: kv?, gate: gate?, ape, state, sequence, position, closing, overlap, out }.build()
+}
+
 /// The exact cases of an operation.
 pub(super) fn list(cases: &mut Cases) {
     match cases.op_name {
@@ -158,6 +212,22 @@ pub(super) fn list(cases: &mut Cases) {
                 cases.exact(Check::Exact, name, move |b| expert_gemm(b, [x, w], &offsets, sizes));
             }
         }
+        "expert_ffn" => {
+            for (formats, shared, sizes) in [
+                ([E4M3_ROWS, E2M1_ROWS, E4M3_BLOCKS], false, [3, 64, 32]),
+                ([E4M3_ROWS, E2M1_ROWS, E4M3_BLOCKS], true, [2, 66, 40]),
+                ([BF16, BF16, BF16], true, [4, 65, 33]),
+            ] {
+                let ([x, routed, of_shared], [rows, d, inner]) = (formats, sizes);
+                let both = if shared { format!("-{}", tag(of_shared)) } else { String::new() };
+                let name = format!("{}-{}{both}-f32/e3-k2-t{rows}-d{d}-i{inner}", tag(x), tag(routed));
+                cases.exact(Check::Exact, name, move |b| expert_ffn(b, formats, shared, sizes));
+            }
+        }
+        "kv_compress" => {
+            cases.exact(Check::Identity, "carried/plain/f32/m4-d9-s2-t5", |b| kv_compress(b, false));
+            cases.exact(Check::Identity, "carried/overlap/f32/m4-d9-s2-t5", |b| kv_compress(b, true));
+        }
         "rope" => {
             cases.exact(Check::Identity, "turns/bf16-f32/t4-h3-d24-r16", |b| rope(b, false, DType::F32));
             cases.exact(Check::Identity, "turns_back/bf16-bf16/t4-h3-d24-r16", |b| rope(b, true, DType::BF16));
@@ -181,7 +251,23 @@ pub(super) fn list(cases: &mut Cases) {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used, clippy::panic)]
     use super::*;
+    use anychip_core::Numerics;
+    use anychip_reference::{Real, Values};
+
+    /// An exact case says something: of an f32 device the bound is 0 nearly everywhere.
+    #[test]
+    fn exact_cases_are_exact() {
+        let oracle = anychip_reference::open(1 << 30);
+        for case in cases(Quick, 0).into_iter().filter(|case| case.check() == Check::Exact) {
+            let (op, _) = case.build_for(&*oracle, None).unwrap();
+            let all = anychip_reference::judge(&op, &Numerics::f32()).unwrap();
+            let Values::Real(values) = &all[0].values else { panic!("{}: no numbers", case.name) };
+            let exact = values.iter().filter(|v| v.error() == 0.0).count();
+            assert!(exact * 20 >= values.len() * 19, "{}: {exact} of {}", case.name, values.len());
+        }
+    }
 
     #[test]
     fn sums_stay_below_the_accumulator_and_come_near_it() {

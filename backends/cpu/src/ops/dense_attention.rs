@@ -1,5 +1,5 @@
 use crate::attention::{BLOCK, Head, heads_per_task};
-use crate::load::{Floats, Stores, floats};
+use crate::load::{Floats, Stores, Work, floats};
 use anychip_core::Result;
 use anychip_core::ops::{DenseAttention, Rounding};
 
@@ -12,36 +12,41 @@ pub(crate) fn run(op: &DenseAttention) -> Result<()> {
     // A task has some heads of one row that read the same keys, which it converts once for all of them.
     let share = heads_per_task(batch * rows * groups, heads / groups);
     let tasks = heads / share;
-    let work = share * keys * (dim + width);
-    Stores::of(&op.out)?.rows(0..batch * rows * tasks, share * width, work, Scratch::default, |scratch, task, acc| {
-        let (row, first) = (task / tasks, task % tasks * share);
-        let (b, t, group) = (row / rows, row % rows, first / (heads / groups));
-        // The rows are the last of the sequence.
-        let seen = if op.causal { t + 1 + keys - rows } else { keys };
-        let q = q.view((row * heads + first) * dim, share * dim, &mut scratch.q);
-        scratch.states.clear();
-        scratch.states.resize(share, Head::EMPTY);
-        acc.fill(0.0);
-        for start in (0..seen).step_by(BLOCK) {
-            let count = BLOCK.min(seen - start);
-            let position = |j: usize| (b * keys + start + j) * groups + group;
-            scratch.keys.resize(count * dim, 0.0);
-            scratch.values.resize(count * width, 0.0);
-            for j in 0..count {
-                k.read(position(j) * dim, &mut scratch.keys[j * dim..(j + 1) * dim]);
-                v.read(position(j) * width, &mut scratch.values[j * width..(j + 1) * width]);
+    Stores::of(&op.out)?.rows(
+        0..batch * rows * tasks,
+        share * width,
+        Work::of(op),
+        Scratch::default,
+        |scratch, task, acc| {
+            let (row, first) = (task / tasks, task % tasks * share);
+            let (b, t, group) = (row / rows, row % rows, first / (heads / groups));
+            // The rows are the last of the sequence.
+            let seen = if op.causal { t + 1 + keys - rows } else { keys };
+            let q = q.view((row * heads + first) * dim, share * dim, &mut scratch.q);
+            scratch.states.clear();
+            scratch.states.resize(share, Head::EMPTY);
+            acc.fill(0.0);
+            for start in (0..seen).step_by(BLOCK) {
+                let count = BLOCK.min(seen - start);
+                let position = |j: usize| (b * keys + start + j) * groups + group;
+                scratch.keys.resize(count * dim, 0.0);
+                scratch.values.resize(count * width, 0.0);
+                for j in 0..count {
+                    k.read(position(j) * dim, &mut scratch.keys[j * dim..(j + 1) * dim]);
+                    v.read(position(j) * width, &mut scratch.values[j * width..(j + 1) * width]);
+                }
+                let block = (&scratch.keys[..], &scratch.values[..]);
+                for (h, state) in scratch.states.iter_mut().enumerate() {
+                    let (q, acc) = (&q[h * dim..(h + 1) * dim], &mut acc[h * width..(h + 1) * width]);
+                    state.add(q, op.scale, count, block, Rounding::None, acc);
+                }
             }
-            let block = (&scratch.keys[..], &scratch.values[..]);
-            for (h, state) in scratch.states.iter_mut().enumerate() {
-                let (q, acc) = (&q[h * dim..(h + 1) * dim], &mut acc[h * width..(h + 1) * width]);
-                state.add(q, op.scale, count, block, Rounding::None, acc);
+            for (h, state) in scratch.states.iter().enumerate() {
+                let sink = sink.as_ref().map(|sink| sink[first + h]);
+                state.finish(sink, &mut acc[h * width..(h + 1) * width]);
             }
-        }
-        for (h, state) in scratch.states.iter().enumerate() {
-            let sink = sink.as_ref().map(|sink| sink[first + h]);
-            state.finish(sink, &mut acc[h * width..(h + 1) * width]);
-        }
-    });
+        },
+    );
     Ok(())
 }
 

@@ -1,4 +1,4 @@
-use crate::load::{Rows, Stores};
+use crate::load::{Rows, Stores, Work};
 use anychip_core::{Result, ops};
 
 /// Codes times their scales.
@@ -6,7 +6,7 @@ pub(crate) fn run(op: &ops::Dequantize) -> Result<()> {
     let x = Rows::of(&op.x)?;
     let (rows, cols) = (x.rows(), x.cols());
     let values = |(): &mut (), row: usize, out: &mut [f32]| x.read(row / rows, row % rows, out);
-    Stores::of(&op.out)?.rows(0..op.x.groups() * rows, cols, 2 * cols, || (), values);
+    Stores::of(&op.out)?.rows(0..op.x.groups() * rows, cols, Work::of(op), || (), values);
     Ok(())
 }
 

@@ -1,4 +1,4 @@
-use crate::load::{Floats, Stores};
+use crate::load::{Floats, Stores, Work};
 use anychip_core::{Result, host, ops};
 
 /// `out[t, i] = table[ids[t]]`, zeros for a number outside the table.
@@ -9,7 +9,7 @@ pub(crate) fn run(op: &ops::Embed) -> Result<()> {
     Stores::of(&op.out)?.rows(
         0..ids.len() * copies,
         width,
-        width,
+        Work::of(op),
         || (),
         |(), row, out| match usize::try_from(ids[row / copies]) {
             Ok(id) if id < known => table.read(id * width, out),

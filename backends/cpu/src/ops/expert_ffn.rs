@@ -1,7 +1,7 @@
 use super::quantize::round_e4m3;
 use super::swiglu::clamped;
 use crate::gemm::{dots, tile_rows, work};
-use crate::load::{Rows, Stores, par_rows};
+use crate::load::{Rows, Stores, Work, par_rows};
 use anychip_core::formats::round_bf16;
 use anychip_core::ops::{self, ExpertWeights, Intermediates};
 use anychip_core::{Result, host};
@@ -26,7 +26,7 @@ pub(crate) fn run(op: &ops::ExpertFfn) -> Result<()> {
     Stores::of(&op.out)?.rows(
         0..rows,
         hidden,
-        hidden,
+        Work::Each(hidden),
         || (),
         |(), row, out| {
             out.iter_mut().enumerate().for_each(|(n, out)| *out = sums[n * rows + row]);
@@ -73,7 +73,7 @@ impl Layer<'_> {
         let (hidden, inner) = (expert.gate.cols(), expert.gate.rows());
         for tile in routed.chunks(tile_rows(hidden.max(inner))) {
             let mut x = vec![0.0; tile.len() * hidden];
-            par_rows(&mut x, hidden, hidden, || (), |(), i, out| self.x.read(0, tile[i].0, out));
+            par_rows(&mut x, hidden, work(hidden, 0), || (), |(), i, out| self.x.read(0, tile[i].0, out));
             let h = self.inner(expert, group, tile, &x);
             let scratch = || (vec![0.0; inner], vec![0.0; tile.len()]);
             par_rows(sums, self.rows, work(inner, tile.len()), scratch, |(w, y), n, sums| {
@@ -89,7 +89,7 @@ impl Layer<'_> {
         let (hidden, inner, count) = (expert.gate.cols(), expert.gate.rows(), tile.len());
         let mut transposed = vec![0.0; inner * count];
         let scratch = || (vec![0.0; hidden], vec![0.0; count]);
-        par_rows(&mut transposed, count, 2 * work(hidden, count), scratch, |(w, up), i, out| {
+        par_rows(&mut transposed, count, work(hidden, 2 * count), scratch, |(w, up), i, out| {
             expert.gate.read(group, i, w);
             dots(x, hidden, w, out);
             expert.up.read(group, i, w);
@@ -102,7 +102,7 @@ impl Layer<'_> {
         par_rows(
             &mut h,
             inner,
-            8 * inner,
+            work(inner, 8),
             || (),
             |(), row, h| {
                 h.iter_mut().enumerate().for_each(|(i, h)| *h = transposed[i * count + row]);

@@ -1,5 +1,5 @@
 use crate::gemm::gemm;
-use crate::load::{Rows, Stores};
+use crate::load::{Rows, Stores, Work};
 use anychip_core::{Result, host, ops};
 
 /// `out[r] = w[e] x[r]` for `offsets[e] <= r < offsets[e+1]`
@@ -13,7 +13,7 @@ pub(crate) fn run(op: &ops::ExpertGemm) -> Result<()> {
         first = rows.end;
         match run[0] {
             Some(expert) => gemm(&x, rows, &w, expert..expert + 1, &mut out),
-            None => out.rows(rows, w.rows(), w.rows(), || (), |(), _, row| row.fill(0.0)),
+            None => out.rows(rows, w.rows(), Work::Each(w.rows()), || (), |(), _, row| row.fill(0.0)),
         }
     }
     Ok(())

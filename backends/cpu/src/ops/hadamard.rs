@@ -1,4 +1,4 @@
-use crate::load::{Floats, Stores};
+use crate::load::{Floats, Stores, Work};
 use anychip_core::{Result, ops};
 
 /// `out[r] = H x[r] / sqrt(n)`, as the fast transform: `log2 n` stages of sums and differences.
@@ -6,11 +6,10 @@ pub(crate) fn run(op: &ops::Hadamard) -> Result<()> {
     let x = Floats::of(&op.x)?;
     let (rows, n) = (op.x.size(0), op.x.size(1));
     let scale = (1.0 / (n as f64).sqrt()) as f32;
-    let stages = n.trailing_zeros() as usize;
     Stores::of(&op.out)?.rows(
         0..rows,
         n,
-        n * (stages + 1),
+        Work::of(op),
         || (),
         |(), row, out| {
             x.read(row * n, out);

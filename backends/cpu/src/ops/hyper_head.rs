@@ -1,14 +1,15 @@
 use super::hyper_pre::{collapse, mixes, sigmoid};
+use crate::load::Work;
 use anychip_core::{Result, host, ops::HyperHead};
 
 /// `out = sum_i pre_i X_i`, `pre = sigmoid(mix * scale + base) + eps`
 pub(crate) fn run(op: &HyperHead) -> Result<()> {
     let n = op.streams.size(1);
-    let mixes = mixes(&op.streams, &op.mixer, op.norm_eps)?;
+    let mixes = mixes(&op.streams, &op.mixer, op.norm_eps, Work::of(op))?;
     let (base, scale) = (host::read(&op.base)?, host::read(&op.scale)?);
     let (base, scale): (&[f32], &[f32]) = (base.as_slice(), scale.as_slice());
     let pre = |t: usize, i: usize| sigmoid(mixes[t * n + i] * scale[0] as f64 + base[i] as f64) + op.eps as f64;
-    collapse(&op.streams, pre, &op.out)
+    collapse(&op.streams, pre, &op.out, Work::of(op))
 }
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-use crate::load::{Floats, Stores};
+use crate::load::{Floats, Stores, Work};
 use anychip_core::{Result, host, ops::HyperPost};
 
 /// `out_k = post_k y + sum_j comb[j][k] X_j`, summed in f64 as in [`hyper_pre`](super::hyper_pre)
@@ -7,18 +7,23 @@ pub(crate) fn run(op: &HyperPost) -> Result<()> {
     let (y, streams) = (Floats::of(&op.y)?, Floats::of(&op.streams)?);
     let (post, comb) = (host::read(&op.post)?, host::read(&op.comb)?);
     let (post, comb): (&[f32], &[f32]) = (post.as_slice(), comb.as_slice());
-    let work = n * d * (n + 1);
-    Stores::of(&op.out)?.rows(0..rows, n * d, work, Default::default, |(own, x): &mut (Vec<f32>, Vec<f32>), t, out| {
-        let (y, x) = (y.view(t * d, d, own), streams.view(t * n * d, n * d, x));
-        for (k, out) in out.chunks_mut(d.max(1)).enumerate() {
-            let back = post[t * n + k] as f64;
-            let mixed: Vec<f64> = (0..n).map(|j| comb[(t * n + j) * n + k] as f64).collect();
-            for (i, out) in out.iter_mut().enumerate() {
-                let sum: f64 = mixed.iter().enumerate().map(|(j, w)| w * x[j * d + i] as f64).sum();
-                *out = (back * y[i] as f64 + sum) as f32;
+    Stores::of(&op.out)?.rows(
+        0..rows,
+        n * d,
+        Work::of(op),
+        Default::default,
+        |(own, x): &mut (Vec<f32>, Vec<f32>), t, out| {
+            let (y, x) = (y.view(t * d, d, own), streams.view(t * n * d, n * d, x));
+            for (k, out) in out.chunks_mut(d.max(1)).enumerate() {
+                let back = post[t * n + k] as f64;
+                let mixed: Vec<f64> = (0..n).map(|j| comb[(t * n + j) * n + k] as f64).collect();
+                for (i, out) in out.iter_mut().enumerate() {
+                    let sum: f64 = mixed.iter().enumerate().map(|(j, w)| w * x[j * d + i] as f64).sum();
+                    *out = (back * y[i] as f64 + sum) as f32;
+                }
             }
-        }
-    });
+        },
+    );
     Ok(())
 }
 

@@ -1,4 +1,4 @@
-use crate::load::{Floats, Stores, dot_f64, par_rows, threads};
+use crate::load::{Floats, Stores, Work, dot_f64, par_rows, threads};
 use anychip_core::ops::HyperPre;
 use anychip_core::{Result, Tensor, host};
 
@@ -8,25 +8,26 @@ use anychip_core::{Result, Tensor, host};
 /// roundings in every later operation. The work is small beside a linear layer's.
 pub(crate) fn run(op: &HyperPre) -> Result<()> {
     let n = op.streams.size(1);
-    let mixes = mixes(&op.streams, &op.mixer, op.norm_eps)?;
+    let work = Work::of(op);
+    let mixes = mixes(&op.streams, &op.mixer, op.norm_eps, work)?;
     let (base, scale) = (host::read(&op.base)?, host::read(&op.scale)?);
     let (base, scale): (&[f32], &[f32]) = (base.as_slice(), scale.as_slice());
     // Entry `i` of row `t` after scale and base; `part` 0 is pre, 1 post, 2 comb.
     let mix = |t: usize, part: usize, i: usize| mixes[t * base.len() + i] * scale[part] as f64 + base[i] as f64;
     let pre = |t: usize, i: usize| sigmoid(mix(t, 0, i)) + op.eps as f64;
-    collapse(&op.streams, pre, &op.x)?;
+    collapse(&op.streams, pre, &op.x, work)?;
     let mut post = host::write(&op.post)?;
     par_rows(
         post.as_mut_slice::<f32>(),
         n,
-        16 * n,
+        work,
         || (),
         |(), t, post| {
             post.iter_mut().enumerate().for_each(|(i, post)| *post = (2.0 * sigmoid(mix(t, 1, n + i))) as f32);
         },
     );
     let mut comb = host::write(&op.comb)?;
-    par_rows(comb.as_mut_slice::<f32>(), n * n, 16 * n * n * op.iterations, Vec::new, |c: &mut Vec<f64>, t, comb| {
+    par_rows(comb.as_mut_slice::<f32>(), n * n, work, Vec::new, |c: &mut Vec<f64>, t, comb| {
         c.clear();
         c.extend((0..n * n).map(|i| mix(t, 2, 2 * n + i)));
         sinkhorn(c, n, op.iterations, op.eps as f64);
@@ -36,14 +37,14 @@ pub(crate) fn run(op: &HyperPre) -> Result<()> {
 }
 
 /// `(fn f) / sqrt(mean(f^2) + norm_eps)` of each row, `f` the row's streams one behind the other.
-pub(super) fn mixes(streams: &Tensor, mixer: &Tensor, norm_eps: f32) -> Result<Vec<f64>> {
+pub(super) fn mixes(streams: &Tensor, mixer: &Tensor, norm_eps: f32, work: Work) -> Result<Vec<f64>> {
     let (rows, width, count) = (streams.size(0), streams.size(1) * streams.size(2), mixer.size(0));
     let (streams, mixer) = (Floats::of(streams)?, host::read(mixer)?);
     let mixer: &[f32] = mixer.as_slice();
     let mut mixes = vec![0.0; rows * count];
     // One row is shared out by entry, many by row: the same sums either way.
     if rows >= threads() {
-        par_rows(&mut mixes, count, width * (count + 1), Vec::new, |own, t, mixes| {
+        par_rows(&mut mixes, count, work, Vec::new, |own, t, mixes| {
             let f = streams.view(t * width, width, own);
             let norm = norm(f, norm_eps);
             mixes.iter_mut().zip(mixer.chunks(width)).for_each(|(mix, w)| *mix = dot_f64(f, w) * norm);
@@ -54,7 +55,7 @@ pub(super) fn mixes(streams: &Tensor, mixer: &Tensor, norm_eps: f32) -> Result<V
     for (t, mixes) in mixes.chunks_mut(count).enumerate() {
         let f = streams.view(t * width, width, &mut own);
         let norm = norm(f, norm_eps);
-        par_rows(mixes, 1, width, || (), |(), i, mix| mix[0] = dot_f64(f, &mixer[i * width..][..width]) * norm);
+        par_rows(mixes, 1, work, || (), |(), i, mix| mix[0] = dot_f64(f, &mixer[i * width..][..width]) * norm);
     }
     Ok(mixes)
 }
@@ -64,10 +65,15 @@ fn norm(f: &[f32], eps: f32) -> f64 {
 }
 
 /// `x = sum_i pre(t, i) X_i` of each row `t`.
-pub(super) fn collapse(streams: &Tensor, pre: impl Fn(usize, usize) -> f64 + Sync + Send, x: &Tensor) -> Result<()> {
+pub(super) fn collapse(
+    streams: &Tensor,
+    pre: impl Fn(usize, usize) -> f64 + Sync + Send,
+    x: &Tensor,
+    work: Work,
+) -> Result<()> {
     let (rows, n, d) = (streams.size(0), streams.size(1), streams.size(2));
     let streams = Floats::of(streams)?;
-    Stores::of(x)?.rows(0..rows, d, n * d, Vec::new, |scratch, t, out| {
+    Stores::of(x)?.rows(0..rows, d, work, Vec::new, |scratch, t, out| {
         let weights: Vec<f64> = (0..n).map(|i| pre(t, i)).collect();
         weigh(&weights, streams.view(t * n * d, n * d, scratch), out);
     });

@@ -1,4 +1,4 @@
-use crate::load::{Floats, Rows, dot, par_rows, threads};
+use crate::load::{Floats, Rows, Work, dot, par_rows, threads};
 use crate::pages::{PagedReader, RowEntries};
 use anychip_core::formats::round_bf16;
 use anychip_core::ops::{IndexScores, Rounding};
@@ -13,7 +13,7 @@ pub(crate) fn run(op: &IndexScores) -> Result<()> {
     let visible: &[i32] = visible.as_slice();
     let mut out = host::write(&op.out)?;
     let out: &mut [f32] = out.as_mut_slice();
-    let work = heads * dim;
+    let work = Work::of(op);
     let query = |t: usize, query: &mut Query| {
         query.q.resize(heads * dim, 0.0);
         query.q.chunks_mut(dim).enumerate().for_each(|(h, out)| q.read(0, t * heads + h, out));
@@ -23,7 +23,7 @@ pub(crate) fn run(op: &IndexScores) -> Result<()> {
     };
     let seen = |t: usize| usize::try_from(visible[t]).unwrap_or(0).min(n);
     if rows >= threads() {
-        par_rows(out, n, n * work, Default::default, |(own, key): &mut (Query, Vec<f32>), t, out| {
+        par_rows(out, n, work, Default::default, |(own, key): &mut (Query, Vec<f32>), t, out| {
             query(t, own);
             let (scored, hidden) = out.split_at_mut(seen(t));
             scored.iter_mut().enumerate().for_each(|(e, out)| *out = own.score(keys.row(t), e, key, op.rounding));

@@ -1,4 +1,4 @@
-use crate::load::Stores;
+use crate::load::{Stores, Work};
 use anychip_core::{Result, host, ops::KvCompress};
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -30,7 +30,7 @@ pub(crate) fn run(op: &KvCompress) -> Result<()> {
         }
         None => out.fill(0.0),
     };
-    Stores::of(&op.out)?.rows(0..closing.len(), dim, 16 * slots.count * dim, Vec::new, pool);
+    Stores::of(&op.out)?.rows(0..closing.len(), dim, Work::of(op), Vec::new, pool);
     for (&sequence, sources) in &steps.left {
         slots.settle(sources, &mut state[sequence * size..][..size]);
     }

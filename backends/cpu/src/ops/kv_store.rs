@@ -1,4 +1,4 @@
-use crate::load::{Floats, par_rows};
+use crate::load::{Floats, Work, par_rows};
 use crate::pages;
 use anychip_core::{Result, host, ops::KvStore};
 
@@ -13,7 +13,7 @@ pub(crate) fn run(op: &KvStore) -> Result<()> {
     par_rows(
         &mut encoded,
         format.entry_bytes(),
-        4 * dim,
+        Work::of(op),
         || vec![0.0; dim],
         |row, t, bytes| {
             let (data, scales) = bytes.split_at_mut(format.data_bytes());

@@ -1,4 +1,4 @@
-use crate::load::{dot, par_rows, parallel};
+use crate::load::{Work, dot, par_rows, parallel};
 use anychip_core::{Result, host, ops::NewtonSchulz};
 use rayon::prelude::*;
 
@@ -57,7 +57,7 @@ fn transpose(matrix: &[f32], rows: usize, cols: usize) -> Vec<f32> {
     par_rows(
         &mut out,
         rows,
-        rows,
+        Work::Each(rows),
         || (),
         |(), j, out| {
             out.iter_mut().enumerate().for_each(|(i, x)| *x = matrix[i * cols + j]);

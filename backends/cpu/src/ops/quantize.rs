@@ -1,4 +1,4 @@
-use crate::load::{Floats, par_rows};
+use crate::load::{Floats, Work, par_rows};
 use anychip_core::formats::{e2m1, e4m3, scale};
 use anychip_core::{Format, Result, host, ops};
 
@@ -12,7 +12,7 @@ pub(crate) fn run(op: &ops::Quantize) -> Result<()> {
     let packed = matches!(op.out.format(), Format::E2M1(_));
     let scale_of = if packed { scale::for_e2m1 } else { scale::for_e4m3 };
     let mut scales = host::write(scales)?;
-    par_rows(scales.bytes_mut(), cols.div_ceil(block), 2 * cols, Vec::new, |scratch, row, scales| {
+    par_rows(scales.bytes_mut(), cols.div_ceil(block), Work::of(op), Vec::new, |scratch, row, scales| {
         let blocks = x.view(row * cols, cols, scratch).chunks(block);
         blocks.zip(scales).for_each(|(x, byte)| *byte = scale_of(scale::amax(x)));
     });
@@ -22,7 +22,7 @@ pub(crate) fn run(op: &ops::Quantize) -> Result<()> {
     par_rows(
         codes.bytes_mut(),
         row_bytes,
-        4 * cols,
+        Work::of(op),
         || vec![0.0; cols],
         |values, row, codes| {
             x.read(row * cols, values);

@@ -1,4 +1,4 @@
-use crate::load::{Floats, Stores, dot_f64, floats};
+use crate::load::{Floats, Stores, Work, dot_f64, floats};
 use anychip_core::Result;
 use anychip_core::formats::round_bf16;
 use anychip_core::ops::{self, Rounding};
@@ -11,7 +11,7 @@ pub(crate) fn run(op: &ops::RmsNorm) -> Result<()> {
     Stores::of(&op.out)?.rows(
         0..rows,
         width,
-        4 * width,
+        Work::of(op),
         || (),
         |(), row, out| {
             x.read(row * width, out);

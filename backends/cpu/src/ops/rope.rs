@@ -1,4 +1,4 @@
-use crate::load::{Floats, Stores};
+use crate::load::{Floats, Stores, Work};
 use anychip_core::{Result, host, ops};
 
 /// `(a, b)` becomes `(a c - b s, b c + a s)` in the last `2 R` elements of each head.
@@ -10,7 +10,7 @@ pub(crate) fn run(op: &ops::Rope) -> Result<()> {
     Stores::of(&op.out)?.rows(
         0..rows,
         dim,
-        2 * dim,
+        Work::of(op),
         || (),
         |(), row, out| {
             x.read(row * dim, out);

@@ -1,9 +1,10 @@
-use crate::load::par_rows;
+use crate::load::{Work, par_rows};
 use anychip_core::ops::{self, Choice};
 use anychip_core::{Result, host};
 
 /// The experts of each row and their weights.
 pub(crate) fn run(op: &ops::Route) -> Result<()> {
+    let work = Work::of(op);
     let logits = host::read(&op.logits)?;
     let (logits, count, k) = (logits.as_slice::<f32>(), op.logits.size(1), op.experts.size(1));
     let mut experts = host::write(&op.experts)?;
@@ -15,7 +16,7 @@ pub(crate) fn run(op: &ops::Route) -> Result<()> {
             let choose = |_: &mut (), row: usize, experts: &mut [i32]| {
                 best(&logits[row * count..][..count], bias, experts);
             };
-            par_rows(experts, k, 64 * count, || (), choose);
+            par_rows(experts, k, work, || (), choose);
         }
         Choice::Hash { table, tokens } => {
             let (table, tokens) = (host::read(table)?, host::read(tokens)?);
@@ -23,11 +24,11 @@ pub(crate) fn run(op: &ops::Route) -> Result<()> {
             let choose = |_: &mut (), row: usize, experts: &mut [i32]| {
                 listed(table.chunks_exact(k), tokens[row], count, experts);
             };
-            par_rows(experts, k, k, || (), choose);
+            par_rows(experts, k, work, || (), choose);
         }
     }
     let experts = &*experts;
-    par_rows(host::write(&op.weights)?.as_mut_slice::<f32>(), k, 64 * k, Vec::new, |scores, row, weights| {
+    par_rows(host::write(&op.weights)?.as_mut_slice::<f32>(), k, work, Vec::new, |scores, row, weights| {
         let (logits, experts) = (&logits[row * count..][..count], &experts[row * k..][..k]);
         // Expert -1 is at no place of the logits: it has no score, and no weight even where the sum is NaN.
         let score_of = |&expert: &i32| logits.get(usize::try_from(expert).ok()?).map(|&logit| score(logit));

@@ -1,5 +1,5 @@
 use crate::attention::{BLOCK, Head, heads_per_task};
-use crate::load::{Floats, Stores, par_rows};
+use crate::load::{Floats, Stores, Work, par_rows};
 use crate::pages::{Entry, PagedReader};
 use anychip_core::ops::{KeyScope, Rounding, SparseAttention};
 use anychip_core::{Result, host};
@@ -24,11 +24,11 @@ pub(crate) fn run(op: &SparseAttention) -> Result<()> {
         }
     };
     let share = heads_per_task(rows, heads);
-    let work = 2 * dim * scopes.iter().map(|scope| scope.places).sum::<usize>();
+    let work = Work::of(op);
     let mut out = Stores::of(&op.out)?;
     if share == heads {
         let scratch = || (Keys::default(), Vec::new());
-        out.rows(0..rows, heads * dim, heads * work, scratch, |(keys, q_row), t, acc| {
+        out.rows(0..rows, heads * dim, work, scratch, |(keys, q_row), t, acc| {
             keys.list(&scopes, t, op.rounding);
             keys.vectors.resize(keys.entries.len() * dim, 0.0);
             keys.vectors.chunks_mut(dim).zip(&keys.entries).for_each(|(vector, entry)| entry.read(vector));
@@ -42,13 +42,13 @@ pub(crate) fn run(op: &SparseAttention) -> Result<()> {
         keys.list(&scopes, t, op.rounding);
         let Keys { entries, vectors, .. } = &mut keys;
         vectors.resize(entries.len() * dim, 0.0);
-        par_rows(vectors, dim, dim, || (), |(), j, vector| entries[j].read(vector));
+        par_rows(vectors, dim, Work::Each(dim), || (), |(), j, vector| entries[j].read(vector));
         let q = q.view(t * heads * dim, heads * dim, &mut q_row);
         let tasks = heads / share;
         out.rows(
             t * tasks..(t + 1) * tasks,
             share * dim,
-            share * work,
+            work,
             || (),
             |(), task, acc| {
                 let first = (task - t * tasks) * share;

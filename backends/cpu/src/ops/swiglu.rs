@@ -1,4 +1,4 @@
-use crate::load::{Floats, Stores};
+use crate::load::{Floats, Stores, Work};
 use anychip_core::{Result, host, ops};
 
 /// `out = w * silu(min(gate, limit)) * clamp(up, -limit, limit)`
@@ -7,7 +7,7 @@ pub(crate) fn run(op: &ops::Swiglu) -> Result<()> {
     let weights = op.weights.as_ref().map(host::read).transpose()?;
     let weights = weights.as_ref().map(|w| w.as_slice::<f32>());
     let (rows, width) = (op.gate.size(0), op.gate.size(1));
-    Stores::of(&op.out)?.rows(0..rows, width, 16 * width, Vec::new, |scratch, row, out| {
+    Stores::of(&op.out)?.rows(0..rows, width, Work::of(op), Vec::new, |scratch, row, out| {
         gate.read(row * width, out);
         let up = up.view(row * width, width, scratch);
         let weight = weights.map_or(1.0, |w| w[row]);
