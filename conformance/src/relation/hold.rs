@@ -52,11 +52,15 @@ pub(crate) fn hold(
     match relation {
         Relation::Repeat => pair.repeat(op, built, repeats),
         Relation::Batch => pair.batch(op, built),
+        Relation::Permute if op.name() == "kv_store" => {
+            pair.equal(op, built, Variant::reversed, "when the rows come in another order")
+        }
         Relation::Permute => pair.permute(op, built, &mut random),
         Relation::Neighbour => pair.neighbour(op, built),
         Relation::Relocate => pair.relocate(op, built, &mut random),
         Relation::Masked => pair.equal(op, built, Variant::masked, "with places behind its lists that name nothing"),
         Relation::Scaled => pair.scaled(op, built),
+        Relation::Split => pair.split(op, built),
     }
 }
 
@@ -289,6 +293,49 @@ impl Pair<'_> {
         Ok(None)
     }
 
+    /// Each way to cut the rows in two gives what one call gives.
+    fn split(&self, op: &Op, built: &mut Built) -> Result<Option<Nearest>, Stop> {
+        let rows = op.operands().iter().find(|(name, ..)| *name == "kv").map_or(0, |(_, _, kv)| kv.size(0));
+        let whole = self.run(op, built)?;
+        let mut cuts = vec![1, rows / 2, rows.saturating_sub(1)];
+        cuts.retain(|cut| (1..rows).contains(cut));
+        cuts.dedup();
+        let mut nearest = None;
+        for cut in cuts {
+            let mut first = Variant::part(self.device, op, built, 0..cut, None)?;
+            let first_after = self.run(&first.op, &mut first.built)?;
+            let of_first = written(&first.op, &first.built);
+            let view = |name: &str| {
+                let found = of_first.iter().find(|(other, ..)| *other == name);
+                found.map(|(_, tensor, index)| first.built.operands[*index].view(&first_after[*index], tensor))
+            };
+            let (state, entries) = (view("state"), view("out").unwrap_or_default());
+            let mut second = Variant::part(self.device, op, built, cut..rows, state)?;
+            let after = self.run(&second.op, &mut second.built)?;
+            if !self.owes_bits() {
+                nearest = self.judge(&second.op, &second.built, &after)?;
+                continue;
+            }
+            let closing = closing(op, built);
+            let of_second = written(&second.op, &second.built);
+            for ((name, tensor, index), (_, other, other_index)) in written(op, built).into_iter().zip(of_second) {
+                let want = built.operands[index].view(&whole[index], &tensor);
+                let mut got = second.built.operands[other_index].view(&after[other_index], &other).to_vec();
+                if name == "out" {
+                    let row = got.len() / closing.len().max(1);
+                    for (e, _) in closing.iter().enumerate().filter(|(_, row)| (0..cut as i32).contains(row)) {
+                        got[e * row..][..row].copy_from_slice(&entries[e * row..][..row]);
+                    }
+                }
+                if let Some(place) = place(name, &tensor, 0, &got, want) {
+                    let what = format!("{cut} rows and then {} give another result than all in one call", rows - cut);
+                    return Err(self.differs(&place, &what));
+                }
+            }
+        }
+        Ok(nearest)
+    }
+
     fn scaled(&self, op: &Op, built: &mut Built) -> Result<Option<Nearest>, Stop> {
         let first = self.run(op, built)?;
         let mut other = Variant::scaled(self.device, op, built)?;
@@ -302,10 +349,10 @@ impl Pair<'_> {
             let base = floats(dtype, built.operands[index].view(&first[index], &tensor));
             let got = floats(dtype, other.built.operands[other_index].view(&after[other_index], &other_tensor));
             for (at, (&base, &got)) in base.iter().zip(&got).enumerate() {
-                let (want, [least, most]) = (scaled_value(base), range(dtype));
+                let (want, [least, most]) = (scaled_value(op.name(), base), range(dtype));
                 let in_range = base == 0.0 || (base.abs() >= least && want.abs() <= most);
                 if in_range && got != want {
-                    let what = "a power of two on the inputs is not the same power on the result";
+                    let what = "a power of two on the inputs is not the power on the result that it should be";
                     let at = coordinate(tensor.sizes(), at);
                     return Err(Broken::at(
                         self.relation.rule(),
@@ -334,6 +381,14 @@ fn range(dtype: DType) -> [f64; 2] {
 fn rounds_by_place(op: &Op) -> bool {
     use anychip_core::ops::{OpKind, Rounding};
     matches!(op.kind(), OpKind::SparseAttention(attention) if attention.rounding != Rounding::None)
+}
+
+/// The row that closes each entry's window.
+fn closing(op: &Op, built: &Built) -> Vec<i32> {
+    let operand = op.operands().into_iter().find(|(name, ..)| *name == "closing rows");
+    let index = operand.and_then(|(_, _, tensor)| built.operand(&tensor));
+    let bytes = index.map_or(&[][..], |index| built.operands[index].bytes());
+    bytes.chunks_exact(4).map(|b| i32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect()
 }
 
 /// What the operation writes: name, tensor and which operand it is.

@@ -30,12 +30,14 @@ pub(crate) enum Relation {
     Relocate,
     /// Places that name nothing behind the lists.
     Masked,
-    /// Inputs that the result is linear in, times a power of two.
+    /// Inputs times a power of two, which the result is linear in or does not see.
     Scaled,
+    /// The rows in two calls, the second from the state that the first leaves.
+    Split,
 }
 
 impl Relation {
-    const ALL: [Relation; 7] = [
+    const ALL: [Relation; 8] = [
         Relation::Repeat,
         Relation::Batch,
         Relation::Permute,
@@ -43,6 +45,7 @@ impl Relation {
         Relation::Relocate,
         Relation::Masked,
         Relation::Scaled,
+        Relation::Split,
     ];
 
     /// The part of a case's name.
@@ -55,6 +58,7 @@ impl Relation {
             Relation::Relocate => "r4-relocate",
             Relation::Masked => "r4-masked",
             Relation::Scaled => "r4-scaled",
+            Relation::Split => "r4-split",
         }
     }
 
@@ -69,7 +73,7 @@ impl Relation {
     /// equal calls give equal bits. A longer list is what a row gets in a batch with a longer one.
     fn class(self) -> Determinism {
         match self {
-            Relation::Batch | Relation::Permute | Relation::Masked => Determinism::BatchInvariant,
+            Relation::Batch | Relation::Permute | Relation::Masked | Relation::Split => Determinism::BatchInvariant,
             _ => Determinism::RunToRun,
         }
     }
@@ -89,12 +93,23 @@ impl Relation {
         }
         match self {
             Relation::Repeat => true,
-            Relation::Batch | Relation::Permute => rows::of_case(case),
+            Relation::Batch => rows::of_case(case),
+            // Of rows for one place the last one counts.
+            Relation::Permute => rows::of_case(case) || case.op_name == "kv_store" && !rest.starts_with("twice"),
             // Of rows that are numbers alone, the contents are what they ask for.
             Relation::Neighbour => rows::of_case(case) && case.op_name != "embed",
             Relation::Relocate => matches!(case.op_name, "sparse_attention" | "index_scores" | "kv_store"),
             Relation::Masked => matches!(case.op_name, "sparse_attention" | "expert_ffn"),
-            Relation::Scaled => !variant::linear_inputs(case.op_name).is_empty(),
+            // What has no weights of its own is scaled by none.
+            Relation::Scaled if case.op_name == "swiglu" => rest.starts_with("weighted"),
+            Relation::Scaled if case.op_name == "expert_ffn" => {
+                rest.starts_with("exact/") && !["shared", "clamped", "odd", "poisoned"].iter().any(|w| rest.contains(w))
+            }
+            // All scales there are: the largest have no larger ones.
+            Relation::Scaled if rest.contains("every_") => false,
+            Relation::Scaled => variant::degree(case.op_name).is_some(),
+            // Without rows there is nothing to divide.
+            Relation::Split => case.op_name == "kv_compress",
         }
     }
 }

@@ -4,6 +4,7 @@ use crate::builder::{Built, Operand, POISON, UNWRITTEN};
 use anychip_core::ops::OpKind;
 use anychip_core::{Access, DType, Device, Op, Operation, Result, Tensor};
 use half::{bf16, f16};
+use std::ops::Range;
 
 /// Powers of two that inputs are scaled by: far enough that nothing of the old size is left, near enough for f16.
 const SHIFT: i32 = 4;
@@ -76,15 +77,58 @@ impl Variant {
         })
     }
 
-    /// The inputs that the result is linear in, times a power of two.
+    /// The inputs that the result is linear in or does not see, times a power of two.
     pub(crate) fn scaled(device: &dyn Device, op: &Op, built: &Built) -> Result<Variant> {
+        let inputs = scaled_inputs(op.name());
         let has_scales = op.operands().iter().any(|(name, _, _)| *name == "x scales");
         Variant::new(device, op, built, &mut |name, _, tensor, bytes| {
-            let is_it = match has_scales {
+            let is_it = match has_scales && inputs.contains(&"x") {
                 true => name == "x scales",
-                false => linear_inputs(op.name()).contains(&name),
+                false => inputs.contains(&name),
             };
             if is_it { (tensor.sizes().to_vec(), times(tensor.dtype(), bytes)) } else { same(tensor, bytes) }
+        })
+    }
+}
+
+impl Variant {
+    /// The rows of a store in reverse.
+    pub(crate) fn reversed(device: &dyn Device, op: &Op, built: &Built) -> Result<Variant> {
+        Variant::new(device, op, built, &mut |name, _, tensor, bytes| match name {
+            "x" | "sequence numbers" | "entries" => {
+                let row = bytes.len() / tensor.size(0).max(1);
+                (tensor.sizes().to_vec(), bytes.chunks(row.max(1)).rev().flatten().copied().collect())
+            }
+            _ => same(tensor, bytes),
+        })
+    }
+
+    /// Some rows of a compression, from the state it has in the case or from another one. Entries that rows outside close
+    /// are nobody's.
+    pub(crate) fn part(
+        device: &dyn Device,
+        op: &Op,
+        built: &Built,
+        rows: Range<usize>,
+        state: Option<&[u8]>,
+    ) -> Result<Variant> {
+        Variant::new(device, op, built, &mut |name, _, tensor, bytes| match name {
+            "kv" | "gate" | "sequence numbers" | "positions" => {
+                let (all, mut sizes) = (tensor.size(0), tensor.sizes().to_vec());
+                sizes[0] = rows.len();
+                let row = bytes.len() / all.max(1);
+                (sizes, bytes[rows.start * row..rows.end * row].to_vec())
+            }
+            "closing rows" => {
+                let own = |row: i32| match usize::try_from(row) {
+                    Ok(row) if rows.contains(&row) => (row - rows.start) as i32,
+                    _ => -1,
+                };
+                let rows = bytes.chunks_exact(4).map(|b| own(i32::from_le_bytes([b[0], b[1], b[2], b[3]])));
+                (tensor.sizes().to_vec(), rows.flat_map(i32::to_le_bytes).collect())
+            }
+            "state" => (tensor.sizes().to_vec(), state.unwrap_or(bytes).to_vec()),
+            _ => same(tensor, bytes),
         })
     }
 }
@@ -99,17 +143,29 @@ pub(crate) fn same(tensor: &Tensor, bytes: &[u8]) -> Contents {
 }
 
 /// Operands that, scaled together, scale the result. Block scales stand in for codes.
-pub(crate) fn linear_inputs(op: &str) -> &'static [&'static str] {
+fn scaled_inputs(op: &str) -> &'static [&'static str] {
     match op {
-        "linear" | "expert_gemm" | "hadamard" | "rope" => &["x"],
+        "linear" | "expert_gemm" | "hadamard" | "rope" | "dequantize" => &["x"],
         "hyper_post" => &["y", "streams"],
+        "dense_attention" => &["v"],
+        "swiglu" | "expert_ffn" => &["weights"],
+        "newton_schulz" => &["g"],
         _ => &[],
     }
 }
 
-/// Where the factor is exact, `x * 2^SHIFT` as the device must give it.
-pub(crate) fn scaled_value(x: f64) -> f64 {
-    x * 2f64.powi(SHIFT)
+/// The power of the inputs' factor that the result has: 1 where it is linear, 0 where it is normalised. Nothing where a
+/// factor says nothing.
+pub(crate) fn degree(op: &str) -> Option<i32> {
+    match op {
+        "newton_schulz" => Some(0),
+        _ => (!scaled_inputs(op).is_empty()).then_some(1),
+    }
+}
+
+/// Where the factor is exact, the result for scaled inputs as the device must give it.
+pub(crate) fn scaled_value(op: &str, x: f64) -> f64 {
+    x * 2f64.powi(SHIFT * degree(op).unwrap_or(0))
 }
 
 fn times(dtype: DType, bytes: &[u8]) -> Vec<u8> {

@@ -5,12 +5,14 @@
 //! - [`exact`] (R1): what no rounding touches is the correctly rounded value.
 //! - [`bound`] (R2): each number lies within the bound of the device's declared arithmetic.
 //! - [`rows`] (R3): over each row, errors are no larger than is typical of that arithmetic.
+//! - [`sign`] (R3): rounding has no side.
 //! - R4 and R5 compare two runs of the device; they are among the relations.
 
 pub(crate) mod bound;
 pub(crate) mod cause;
 pub(crate) mod exact;
 pub(crate) mod rows;
+pub(crate) mod sign;
 pub(crate) mod spread;
 pub(crate) mod structure;
 

@@ -9,6 +9,7 @@ use crate::rules::bound::Nearest;
 use crate::rules::cause::Pattern;
 use crate::rules::spread::Numbers;
 use crate::rules::{self, Broken, Rule, structure};
+use anychip_core::ops::OpKind;
 use anychip_core::{Access, Device, Error, Numerics, Op, Support, Tensor};
 use anychip_reference::{Bounded, Output};
 use std::collections::BTreeMap;
@@ -170,8 +171,11 @@ pub(crate) fn check(
         numbers.count(&mut seen.spread);
         let exact = rules::exact::equal(name, &tensor, got, &want.values, seen.how);
         let within = || rules::output(name, &tensor, got, &want.values, built.expects_nan);
+        let is_product = matches!(op.kind(), OpKind::Linear(_) | OpKind::ExpertGemm(_));
         let over_rows = || rules::rows::within(name, &tensor, got, &want.values, &typical.values);
         let judged = exact.and_then(|()| within()).and_then(|here| Ok((here, over_rows()?)));
+        let even = || if is_product { rules::sign::even(name, &tensor, got, &want.values, numerics) } else { Ok(()) };
+        let judged = judged.and_then(|both| even().map(|()| both));
         let (here, row) = judged.map_err(|mut broken| {
             let before = built.operands[index].view(built.operands[index].before(), &tensor);
             broken.cause = cause(&tensor, &numbers, got, before);
