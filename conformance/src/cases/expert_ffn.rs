@@ -86,7 +86,39 @@ impl Spec {
     }
 }
 
+/// `h` far apart within a block of 128: a few elements are 10^5 times larger than the others, which fall below e4m3's
+/// normal numbers under the block's scale and keep few bits or none. Half of the rows of W2 see the small ones alone: whoever
+/// quantises by other blocks shows there.
+fn wide(b: &mut Builder<'_>, [rows, hidden, inner]: [usize; 3]) -> Result<Op> {
+    let loud = |i: usize| i % 128 < 4;
+    let mut pull = |count: usize, width: usize| -> Vec<f32> { Normal.fill(b.random(), count, width) };
+    let x: Vec<f32> = pull(rows * hidden, hidden).iter().map(|x| 1.0 + 0.2 * x).collect();
+    let mut gate = pull(inner * hidden, hidden);
+    let mut up = pull(inner * hidden, hidden);
+    // All gates are near 1 or near 300: the sigmoid takes none of them away.
+    let inward = (hidden as f32).recip();
+    for (i, (gate, up)) in gate.chunks_mut(hidden).zip(up.chunks_mut(hidden)).enumerate() {
+        let size = if loud(i) { 300.0 } else { 1.0 };
+        gate.iter_mut().for_each(|x| *x = size * inward * (1.0 + 0.5 * *x));
+        up.iter_mut().for_each(|x| *x *= size * inward.sqrt());
+    }
+    let mut down = pull(hidden * inner, inner);
+    for row in down.chunks_mut(inner).step_by(2) {
+        row.iter_mut().enumerate().filter(|(i, _)| loud(*i)).for_each(|(_, x)| *x = 0.0);
+    }
+    let x = b.matrix_of(&HostMatrix::of(E4M3_ROWS, [1, rows, hidden], &x))?;
+    let experts = b.integers(&[rows, 1], &vec![0; rows])?;
+    let weights = b.floats(DType::F32, &[rows, 1], &vec![1.0; rows])?;
+    let mut one = |sizes, values: &[f32]| b.matrix_of(&HostMatrix::of(E4M3_BLOCKS, sizes, values));
+    let [gate, up] = [one([1, inner, hidden], &gate)?, one([1, inner, hidden], &up)?];
+    let routed = ExpertWeights { gate, up, down: one([1, hidden, inner], &down)? };
+    let out = b.output(DType::F32, &[rows, hidden])?;
+    let (limit, intermediates) = (f32::INFINITY, Intermediates::Served { block: 128 });
+    ExpertFfn { x, experts, weights, routed, shared: None, limit, intermediates, out }.build()
+}
+
 pub(super) fn list(cases: &mut Cases) {
+    cases.add(Quick, "served/wide_h/e4m3.1x128-e4m3.128x128-f32/e1-k1-t3-d64-i160", |b| wide(b, [3, 64, 160]));
     let exact = Spec {
         x: F32,
         routed: F32,

@@ -254,6 +254,13 @@ pub(super) const FAULTS: &[Fault] = &[
     fault("h_not_quantised", FFN, "h goes into W2 without its FP8 rounding.", |b, op| {
         ffn(b, op, |f| f.intermediates = Intermediates::Exact)
     }),
+    fault("h_in_blocks_of_32", FFN, "h is quantised by blocks of 32, as the weights are, instead of 128.", |b, op| {
+        ffn(b, op, |f| {
+            if f.intermediates != Intermediates::Exact {
+                f.intermediates = Intermediates::Served { block: 32 };
+            }
+        })
+    }),
     fault("h_quantised_unasked", FFN, "h is rounded to FP8 where the call asks for none.", |b, op| {
         ffn(b, op, |f| f.intermediates = Intermediates::Served { block: 128 })
     }),

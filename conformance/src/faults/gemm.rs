@@ -70,6 +70,14 @@ pub(super) const FAULTS: &[Fault] = &[
     fault("accumulator_of_14_bits", "FP8 tensor cores keep 14 bits of a sum of 32 products, undeclared.", |b, op| {
         accumulated(b, op, 32, |x| significant(x, 14, true))
     }),
+    fault(
+        "accumulator_of_20_bits",
+        "Sums are rounded to 20 bits, undeclared: far within what f32 may do at worst.",
+        |b, op| accumulated(b, op, 1, |x| significant(x, 20, false)),
+    ),
+    fault("accumulator_truncates", "Sums are kept in f32 and cut off instead of rounded, undeclared.", |b, op| {
+        accumulated(b, op, 1, |x| significant(x, 24, true))
+    }),
     fault("bf16_partial_sums", "Split-K stores partial sums of 32 products as bf16.", |b, op| {
         products(b, op, exact_scale, &|x, w| {
             x.chunks(32).zip(w.chunks(32)).map(|(x, w)| bf(x.iter().zip(w).map(|(x, w)| x * w).sum())).sum()

@@ -17,6 +17,7 @@ mod hyper;
 mod indexer;
 mod memory;
 mod models;
+mod orders;
 mod peers;
 mod pools;
 mod report;

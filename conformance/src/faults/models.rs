@@ -1,6 +1,7 @@
 //! Matrix products and attention written out, so that a fault can sit inside of them.
 
 use super::bench::{Bench, bf};
+use super::orders::Order;
 use anychip_core::formats::{e2m1, e4m3, scale};
 use anychip_core::ops::{DenseAttention, OpKind, Rounding, SparseAttention};
 use anychip_core::{KvFormat, Matrix, Op, Result};
@@ -60,6 +61,8 @@ pub(super) struct Wrong {
     pub(super) no_rescaling: bool,
     /// The accumulator is bf16.
     pub(super) bf16_accumulator: bool,
+    /// How scores are added up, and whether in f32 as all else: nothing wrong.
+    pub(super) order: Order,
     /// Scores are rounded to bf16.
     pub(super) bf16_scores: bool,
     /// The last `n` elements are no part of the score.
@@ -78,11 +81,13 @@ fn attend(
     let width = blocks.iter().flatten().next().map_or(0, |(_, v)| v.len());
     let (mut m, mut den, mut acc) = (f64::NEG_INFINITY, 0.0, vec![0.0; width]);
     let exp = |z: f64| if wrong.no_maximum || wrong.zero_in_maximum { f64::from((z as f32).exp()) } else { z.exp() };
-    let narrow = |x: f64| if wrong.bf16_accumulator { bf(x) } else { x };
+    let held = |x: f64| wrong.order.held(x);
+    let exp = |z: f64| held(exp(held(z)));
+    let narrow = |x: f64| if wrong.bf16_accumulator { bf(x) } else { held(x) };
     for block in blocks.iter().filter(|block| !block.is_empty()) {
         let score = |k: &[f64]| {
-            let sum = q.iter().zip(k).take(q.len() - wrong.score_without_last).map(|(q, k)| q * k).sum::<f64>();
-            if wrong.bf16_scores { bf(scale * sum) } else { scale * sum }
+            let sum = wrong.order.dot(&q[..q.len() - wrong.score_without_last], k);
+            if wrong.bf16_scores { bf(scale * sum) } else { held(scale * sum) }
         };
         let z: Vec<f64> = block.iter().map(|(k, _)| score(k)).collect();
         let mut next = z.iter().copied().fold(m, f64::max);
@@ -93,20 +98,20 @@ fn attend(
             next = 0.0;
         }
         let factor = if wrong.no_rescaling || m == next { 1.0 } else { exp(m - next) };
-        (den, m) = (den * factor, next);
-        acc.iter_mut().for_each(|a| *a *= factor);
+        (den, m) = (held(den * factor), next);
+        acc.iter_mut().for_each(|a| *a = held(*a * factor));
         for ((_, v), z) in block.iter().zip(&z) {
             let e = exp(z - m);
             let p = if rounding == Rounding::Bf16 { bf(e) } else { e };
-            den += if wrong.rounded_denominator { bf(e) } else { e };
-            acc.iter_mut().zip(*v).for_each(|(a, v)| *a = narrow(*a + p * v));
+            den = held(den + if wrong.rounded_denominator { bf(e) } else { e });
+            acc.iter_mut().zip(*v).for_each(|(a, v)| *a = narrow(*a + held(p * v)));
         }
     }
     let sink = exp(sink - m);
     if let (true, Some((_, v))) = (wrong.sink_has_value, blocks.iter().flatten().next()) {
         acc.iter_mut().zip(*v).for_each(|(a, v)| *a += sink * v);
     }
-    acc.iter().map(|a| a / (den + sink)).collect()
+    acc.iter().map(|a| a / held(den + sink)).collect()
 }
 
 /// The values of an entry.

@@ -75,6 +75,8 @@ pub struct FaultReport {
     pub seed: u64,
     /// Seeds that the correct device was run under.
     pub correct_seeds: Vec<u64>,
+    /// Other orders of summation that were run under these seeds as well, as correct devices of their own.
+    pub correct_orders: Vec<&'static str>,
     /// Faults planted.
     pub planted: usize,
     /// Faults caught.
@@ -106,12 +108,13 @@ impl FaultReport {
         text.push_str("\ncaught by\n");
         let _ = writeln!(
             text,
-            "  {:<14} {:>3} of {:<3}  {} false alarms over {} seeds",
+            "  {:<14} {:>3} of {:<3}  {} false alarms over {} seeds of it and of {} other orders of summation",
             "this suite",
             self.caught,
             self.planted,
             self.false_alarms.len(),
-            self.correct_seeds.len()
+            self.correct_seeds.len(),
+            self.correct_orders.len()
         );
         for p in &self.peers {
             let alarms = if p.false_alarms > 0 {

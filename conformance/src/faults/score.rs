@@ -1,9 +1,10 @@
 //! Running the planted faults.
 
+use super::orders::ORDERS;
 use super::peers::PEERS;
 use super::report::{Catch, FamilyScore, FaultReport, FaultResult, PeerScore};
 use super::{Fault, faults, faulty};
-use crate::case::Case;
+use crate::case::{Case, Check};
 use crate::report::Outcome;
 use crate::rules::structure::floats;
 use crate::{Selection, SuiteError, run_cases};
@@ -40,19 +41,11 @@ pub fn score(
     let planted = faults();
 
     let correct_seeds: Vec<u64> = (seed..seed + seeds).collect();
-    let false_alarms: Vec<String> = spread(
-        &correct_seeds,
-        workers,
-        |&seed| {
-            let selection = Selection { seed, ..Selection::default() };
-            let report = run_cases(&**correct, &selection.cases().unwrap_or_default(), &selection, &mut |_| true);
-            report.failures().map(ToString::to_string).collect::<Vec<_>>()
-        },
-        &mut |_| true,
-    )
-    .into_iter()
-    .flatten()
-    .collect();
+    let variants = || std::iter::once(None).chain(ORDERS.iter().copied().map(Some));
+    let all: Vec<(u64, Option<Fault>)> =
+        correct_seeds.iter().flat_map(|&seed| variants().map(move |variant| (seed, variant))).collect();
+    let alarms = |&(seed, variant): &(u64, Option<Fault>)| alarms(correct, seed, variant);
+    let false_alarms: Vec<String> = spread(&all, workers, alarms, &mut |_| true).into_iter().flatten().collect();
 
     let known: BTreeMap<String, Known> =
         spread(&cases, workers, |case| Some((case.name.clone(), know(&**correct, case)?)), &mut |_| true)
@@ -89,6 +82,7 @@ pub fn score(
         device: correct.info().name,
         seed,
         correct_seeds,
+        correct_orders: ORDERS.iter().map(|order| order.name).collect(),
         planted: planted.len(),
         caught,
         missed,
@@ -99,6 +93,22 @@ pub fn score(
         seconds: begun.elapsed().as_secs_f64(),
         passed,
     })
+}
+
+/// What fails of a correct device: the one that faults are planted in, or that one with sums in another order.
+fn alarms(correct: &Arc<dyn Device>, seed: u64, order: Option<Fault>) -> Vec<String> {
+    let selection = Selection { seed, ..Selection::default() };
+    let mut cases = selection.cases().unwrap_or_default();
+    let report = match order {
+        None => run_cases(&**correct, &cases, &selection, &mut |_| true),
+        Some(order) => {
+            // A relation compares the device with itself, whatever its order.
+            cases.retain(|case| order.ops.contains(&case.op_name) && !matches!(case.check(), Check::Relation(_)));
+            run_cases(&faulty(correct.clone(), order), &cases, &selection, &mut |_| true)
+        }
+    };
+    let name = order.map_or("", |order| order.name);
+    report.failures().map(|failure| format!("{name} {failure}").trim().to_string()).collect()
 }
 
 /// `work` on each item, on several threads; results in any order. `heard` runs here.
