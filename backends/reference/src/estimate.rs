@@ -34,14 +34,17 @@ pub struct Estimate<K> {
 
 impl<K: Kind> Estimate<K> {
     fn new(value: f64, error: f64, unit: Unit) -> Self {
+        // An infinity is exact: it marks what is masked or comes from an operand, and is no number that was rounded.
+        if value.is_infinite() {
+            return Estimate { value, error: 0.0, unit, kind: PhantomData };
+        }
         // A device may flush what f32 holds as a subnormal: then all of the value is its error.
         let flushed = if value != 0.0 && value.abs() < unit.flushed { value.abs() } else { 0.0 };
         Estimate { value, error: K::join(error, flushed), unit, kind: PhantomData }
     }
 
     fn rounded(value: f64, error: f64, unit: Unit) -> Self {
-        // An infinity is exact: it marks what is masked and is no number that was rounded.
-        let rounding = if value.is_infinite() { 0.0 } else { K::SHARE * unit.accumulator * normal(value) };
+        let rounding = K::SHARE * unit.accumulator * normal(value);
         Estimate::new(value, K::join(error, rounding), unit)
     }
 
@@ -310,6 +313,15 @@ mod tests {
         let (terms, sum) = Bounded::softmax(&[operand(-3.0).within(1e-6), operand(f64::NEG_INFINITY)]);
         assert_eq!((terms[1].value(), terms[1].error()), (0.0, 0.0));
         assert!(sum.value() == 1.0 && sum.error() < 2e-6, "{sum:?}");
+    }
+
+    #[test]
+    fn an_infinite_operand_makes_exact_zeros_and_infinities() {
+        let row = [operand(1.5), operand(f64::INFINITY)];
+        let norm = Real::rsqrt(Bounded::dot(&row, &row) / Bounded::from(2.0));
+        assert_eq!((norm.value(), norm.error()), (0.0, 0.0));
+        assert_eq!(((row[0] * norm).value(), (row[0] * norm).error()), (0.0, 0.0));
+        assert!((row[1] * norm).value().is_nan());
     }
 
     #[test]

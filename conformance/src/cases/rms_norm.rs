@@ -57,6 +57,8 @@ pub(super) fn list(cases: &mut Cases) {
         (Quick, "zero", Spec { size: 0.0, weight: Some(DType::F32), ..plain }, [2, 16]),
         (Quick, "subnormal", Spec { size: 1e-40, ..plain }, [3, 33]),
         (Quick, "large", Spec { size: 1e15, ..plain }, [3, 65]),
+        (Quick, "poisoned", Spec { family: Poisoned, ..plain }, [6, 40]),
+        (Quick, "poisoned", Spec { family: Poisoned, ..bf16 }, [4, 24]),
         (Quick, "tile", plain, [17, 15]),
         (Quick, "tile", plain, [16, 31]),
         (Quick, "tile", Spec { weight: Some(DType::F32), ..plain }, [15, 33]),

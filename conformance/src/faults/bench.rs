@@ -1,5 +1,6 @@
 //! What a fault works with: the correct device, operands as numbers, and operations over changed copies of operands.
 
+use crate::rules::exact;
 use crate::rules::structure::floats;
 use anychip_core::formats::{e2m1, e4m3};
 use anychip_core::{Access, DType, Device, Matrix, Op, Result, ScaleType, Stream, Tensor};
@@ -163,13 +164,13 @@ impl Bench<'_> {
     }
 }
 
-/// Values rounded to nearest into a float type.
+/// Values rounded to nearest into a float type, once.
 pub(super) fn stored(dtype: DType, values: &[f64]) -> Vec<u8> {
+    let values = values.iter().map(|&x| exact::stored(dtype, x) as f32);
     match dtype {
-        // From f64 in one rounding each.
-        DType::BF16 => values.iter().flat_map(|&x| bf16::from_f64(x).to_le_bytes()).collect(),
-        DType::F16 => values.iter().flat_map(|&x| f16::from_f64(x).to_le_bytes()).collect(),
-        _ => values.iter().flat_map(|&x| (x as f32).to_le_bytes()).collect(),
+        DType::BF16 => values.flat_map(|x| bf16::from_f32(x).to_le_bytes()).collect(),
+        DType::F16 => values.flat_map(|x| f16::from_f32(x).to_le_bytes()).collect(),
+        _ => values.flat_map(f32::to_le_bytes).collect(),
     }
 }
 
@@ -191,5 +192,5 @@ pub(super) fn significant(x: f64, bits: u32, truncate: bool) -> f64 {
 }
 
 pub(super) fn bf(x: f64) -> f64 {
-    bf16::from_f64(x).to_f64()
+    exact::stored(DType::BF16, x)
 }

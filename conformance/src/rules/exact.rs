@@ -11,7 +11,7 @@ use half::{bf16, f16};
 ///
 /// By way of an f32 that is rounded to odd, which keeps what lies below it: `half`'s own conversions from f64 to 16 bits
 /// forget the lower half of the fraction, so that a number just beside a tie is taken for one.
-fn stored(dtype: DType, x: f64) -> f64 {
+pub(crate) fn stored(dtype: DType, x: f64) -> f64 {
     let near = x as f32;
     let towards_zero = if f64::from(near).abs() > x.abs() { f32::from_bits(near.to_bits() - 1) } else { near };
     let odd = if f64::from(near) == x { near } else { f32::from_bits(towards_zero.to_bits() | 1) };
