@@ -37,8 +37,10 @@ pub(crate) struct Row {
 pub(crate) fn worst(tensor: &Tensor, got: &[u8], want: &[Bounded], typical: &[Typical]) -> Option<Row> {
     let (dtype, got) = (tensor.dtype(), floats(tensor.dtype(), got));
     let width = tensor.sizes().last().copied().unwrap_or(1).max(1);
-    let rows = got.chunks(width).zip(want.chunks(width)).zip(typical.chunks(width));
-    let one = |(index, ((got, want), typical)): (usize, ((&[f64], &[Bounded]), &[Typical]))| {
+    let count = got.len().min(want.len()).min(typical.len());
+    let one = |index: usize| {
+        let row = index * width..(index * width + width).min(count);
+        let (got, want, typical) = (&got[row.clone()], &want[row.clone()], &typical[row]);
         let (mut error, mut arithmetic, mut store, mut count) = (0.0, 0.0, 0.0, 0.0);
         for ((got, want), typical) in got.iter().zip(want).zip(typical) {
             // What is no number is R0's; no error is typically larger than it can be.
@@ -54,7 +56,7 @@ pub(crate) fn worst(tensor: &Tensor, got: &[u8], want: &[Bounded], typical: &[Ty
         let limit = CONFIDENCE * typical + store;
         (count > 0.0).then_some(Row { ratio: error / limit, index, error, typical, limit })
     };
-    rows.enumerate().filter_map(one).max_by(|a, b| a.ratio.total_cmp(&b.ratio))
+    (0..count.div_ceil(width)).filter_map(one).max_by(|a, b| a.ratio.total_cmp(&b.ratio))
 }
 
 /// Rule R3 over one output. Gives the largest ratio of a row's error to its limit.
