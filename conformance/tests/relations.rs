@@ -166,12 +166,14 @@ fn one_bit_short(bench: &mut Bench<'_>, op: &Op) -> Result<()> {
 
 #[test]
 fn an_accumulator_narrower_than_declared_is_seen_in_exact_sums() {
-    for (fault, only) in [(thirteen_bits as Fault, false), (one_bit_short, true)] {
+    for fault in [thirteen_bits as Fault, one_bit_short] {
         let report = of(fault, &["linear"]);
-        let failed = failed(&report);
-        assert_eq!(failed["r1-exact"], [Rule::R1], "{}", report.matrix());
-        assert!(!only || failed.keys().eq(["r1-exact"]), "{}", report.matrix());
+        assert_eq!(failed(&report)["r1-exact"], [Rule::R1], "{}", report.matrix());
     }
+    // A last bit that is cut off leaves no element outside of its bound: only exact sums and long rows show it.
+    let report = of(one_bit_short, &["linear"]);
+    let rules: Vec<Rule> = report.failures().map(|failure| failure.rule).collect();
+    assert!(rules.iter().all(|rule| [Rule::R1, Rule::R3].contains(rule)), "{}", report.matrix());
 }
 
 /// Each row takes up a trace of the one before it.
