@@ -113,8 +113,9 @@ pub fn run_isolated(
             Err((rule, what)) => {
                 let failure = Failure::of(case, *Broken::plain(rule, what));
                 let (outcome, seconds) = (Outcome::Failed(Box::new(failure)), begun.elapsed().as_secs_f64());
-                let result =
-                    CaseResult { case: case.name.clone(), op: case.op_name, seconds, spread: Vec::new(), outcome };
+                let (case_name, op, spread) = (case.name.clone(), case.op_name, Vec::new());
+                // Of the operands the child alone knew.
+                let result = CaseResult { case: case_name, op, formats: None, seconds, spread, outcome };
                 (conclude(result, case, selection), None)
             }
         };
