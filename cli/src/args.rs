@@ -67,6 +67,9 @@ pub(crate) struct ConformanceArgs {
     /// Seed of the inputs
     #[arg(long, value_name = "N", default_value_t = 0)]
     pub(crate) seed: u64,
+    /// Show under each operation the formats of its operands, and what the device makes of each
+    #[arg(long)]
+    pub(crate) formats: bool,
     /// Write a JUnit XML report to FILE
     #[arg(long, value_name = "FILE")]
     pub(crate) junit: Option<PathBuf>,
@@ -89,7 +92,7 @@ pub(crate) struct ConformanceArgs {
     #[arg(long, value_name = "DIR")]
     pub(crate) save_failures: Option<PathBuf>,
     /// Run the case of a file that `--save-failures` wrote again, and say whether it still fails
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["ops", "profile", "case", "seed", "strict", "expect", "isolate", "junit", "html", "save_failures"])]
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["ops", "profile", "case", "seed", "formats", "strict", "expect", "isolate", "junit", "html", "save_failures"])]
     pub(crate) replay: Option<PathBuf>,
     /// The child's side of `--isolate`: names of cases on standard input, results on standard output
     #[arg(long, hide = true)]

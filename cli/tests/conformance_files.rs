@@ -51,6 +51,17 @@ fn isolated_cases_give_the_same_report_and_a_page() {
 }
 
 #[test]
+fn formats_are_shown_where_they_are_asked_for() {
+    let asked = ["conformance", "--device", "cpu", "--op", "dequantize"];
+    let short = text(&run(0, &asked).stdout);
+    let long = text(&run(0, &[&asked[..], &["--formats"]].concat()).stdout);
+    assert!(!short.contains(" -> ") && long.contains("e4m3.128x128 -> bf16"), "{long}");
+    let found = document(&[&asked[..], &["--json"]].concat());
+    let formats = found["devices"][0]["formats"].as_array().unwrap().clone();
+    assert!(formats.iter().any(|s| s["format"] == "e4m3.128x128 -> bf16" && s["state"] == "native"), "{formats:?}");
+}
+
+#[test]
 fn what_cannot_be_replayed_is_refused() {
     let dir = tempfile::tempdir().unwrap();
     let file = write(dir.path(), "f.safetensors", "no tensors");

@@ -17,7 +17,8 @@
 //! - Rules R4 and R5, two runs of the device: other rows around one, pages elsewhere, scaled inputs, run after run. Bits
 //!   are owed as far as the declared [`Determinism`](anychip_core::Determinism) goes.
 //! - A [`Report`] tells which cases passed, failed, are unsupported or ran on another device
-//!   ([`WithFallback`](anychip_core::WithFallback)). A run that executed nothing has not passed.
+//!   ([`WithFallback`](anychip_core::WithFallback)), by operation and by the formats of its operands. A run that executed
+//!   nothing has not passed.
 //!
 //! # Example
 //! A new backend, written in full: memory, ten methods, and then its first operation.
@@ -186,6 +187,7 @@ mod cases;
 mod error;
 mod expected;
 pub mod faults;
+mod format_tag;
 #[cfg(feature = "harness")]
 mod harness;
 mod random;
@@ -202,7 +204,10 @@ pub use expected::{ExpectedFailure, ExpectedFailures};
 #[cfg(feature = "harness")]
 pub use harness::Tests;
 pub use random::{Family, Random};
-pub use report::{CaseResult, Counts, Failure, JudgedDevice, OpSummary, Outcome, Report, Statement, html, junit};
+pub use report::{
+    CaseResult, Counts, Failure, FormatSummary, JudgedDevice, OpSummary, Outcome, Report, State, Statement,
+    Unsupported, html, junit,
+};
 pub use rules::bound::Nearest;
 pub use rules::{Rule, judge_output};
 pub use run::{Isolation, Replayed, Selection, replay, run, run_cases, run_isolated, serve};

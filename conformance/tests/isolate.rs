@@ -91,6 +91,8 @@ fn results_are_those_of_one_process() {
 fn a_crash_is_the_result_of_its_case() {
     let report = isolated("crash", Duration::from_secs(60), 100, &selection());
     assert_rope_alone_failed(&report, Rule::Crashed);
+    let lost = report.formats.iter().find(|summary| summary.format.is_none()).unwrap();
+    assert_eq!((lost.op, lost.failed), ("rope", report.counts.failed), "the formats went with the process");
     let message = &report.failures().next().unwrap().message;
     assert!(message.contains("the process ended (signal: 6") && message.contains("illegal instruction"), "{message}");
 }

@@ -190,6 +190,12 @@ fn the_page_stands_alone() {
         assert!(page.contains(&format!("<code>{}</code>", result.case)), "{}", result.case);
     }
     assert!(page.contains(&format!("anychip conformance --case {}", failed.failures().next().unwrap().case)));
+    // A row for each combination of formats, a column for each device.
+    for summary in failed.formats.iter().chain(&right.formats) {
+        let row = format!("<td><code>{}</code></td>", summary.format.as_ref().unwrap().replace('>', "&gt;"));
+        assert!(page.contains(&row), "{row}");
+    }
+    assert!(page.contains("<td class=\"state\">not run</td>") && page.contains("href=\"#f1-0\">native "));
     assert!(page.contains(&right.statement.suite_digest) && page.contains("class=\"bar out\""));
     for tag in ["details", "table", "tr", "td", "th", "svg", "p", "summary"] {
         let [opened, closed] = [format!("<{tag}>"), format!("<{tag} ")].map(|t| page.matches(&t).count());

@@ -101,6 +101,50 @@ fn the_matrix_and_junit_show_what_failed() {
 }
 
 #[test]
+fn formats_are_a_dimension_of_the_matrix() {
+    let report =
+        run(&Faulty::new(twice_too_large), &of(&["rope", "linear", "sparse_attention"]), &mut |_| true).unwrap();
+    assert!(report.results.iter().all(|result| result.formats.is_some()));
+    let total: usize = report.formats.iter().map(|summary| summary.cases).sum();
+    assert_eq!(total, report.counts.selected);
+    let json = serde_json::to_value(&report).unwrap();
+    let of_op = |op: &str| {
+        let all = json["formats"].as_array().unwrap().iter().filter(move |summary| summary["op"] == op);
+        all.map(|s| (s["format"].as_str().unwrap(), s["state"].as_str().unwrap())).collect::<Vec<_>>()
+    };
+    let linear = of_op("linear");
+    for formats in ["e4m3.1x128 x e4m3.128x128 -> f32", "f32 x f32 -> f32"] {
+        assert!(linear.contains(&(formats, "native")), "{formats}: {linear:?}");
+    }
+    let attention = of_op("sparse_attention");
+    assert!(attention.iter().any(|(formats, _)| formats.contains(" x fp8 pool -> ")), "{attention:?}");
+    assert!(of_op("rope").iter().any(|(_, state)| *state == "failed"));
+    let text = report.format_matrix();
+    let rope = text.split_once("rope\n").unwrap().1;
+    assert!(rope.starts_with("  ") && rope.contains("FAILED "), "{text}");
+    // The formats are those of the operands, not a part of the name.
+    let failed = report.results.iter().find(|r| r.outcome.word() == "failed").unwrap();
+    assert!(failed.formats.as_ref().unwrap().contains(" -> ") && !failed.case.contains("->"));
+}
+
+#[test]
+fn what_is_unsupported_is_listed_with_its_reasons() {
+    let report = run(&Bare(anychip_cpu::open()), &of(&["linear", "rope"]), &mut |_| true).unwrap();
+    let count = |op: &str| report.results.iter().filter(|result| result.op == op).count();
+    for summary in &report.ops {
+        let all: usize = summary.unsupported.iter().map(|why| why.cases).sum();
+        assert_eq!(all, count(summary.op), "{summary:?}");
+    }
+    let matrix = report.matrix();
+    assert!(matrix.contains("unsupported of linear:\n") && matrix.contains("got rope"), "{matrix}");
+    let json = serde_json::to_value(&report).unwrap();
+    assert_eq!(json["ops"][0]["unsupported"][0]["cases"], count("linear"));
+    assert!(json["formats"].as_array().unwrap().iter().all(|s| {
+        s["state"] == "unsupported" && s["unsupported"] == s["cases"] && s["reason"].as_str().unwrap().contains("got ")
+    }));
+}
+
+#[test]
 fn unknown_names_are_errors_before_anything_runs() {
     let cpu = anychip_cpu::open();
     let error = run(&*cpu, &of(&["atention"]), &mut |_| panic!("nothing is run")).unwrap_err();

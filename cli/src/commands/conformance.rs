@@ -49,6 +49,9 @@ pub(crate) fn run(args: &ConformanceArgs) -> Result<Outcome, Failure> {
             false => judge(device, &selection)?,
         };
         output.print(&report.matrix())?;
+        if args.formats {
+            output.print(&report.format_matrix())?;
+        }
         interrupt::check()?;
         reports.push(report);
     }

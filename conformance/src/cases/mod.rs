@@ -3,6 +3,7 @@
 use crate::builder::Builder;
 use crate::case::Profile::{self, Full, Quick};
 use crate::case::{Case, Check};
+use crate::format_tag::{kv_tag, tag};
 use crate::random::Family::{self, Cancelling, Normal, Offset, Outliers, Paired, Poisoned, Quiet};
 use crate::relation;
 use anychip_core::{DType, Format, KvFormat, Op, Operation, Result, ScaleLayout, ScaleType};
@@ -94,17 +95,3 @@ const E2M1_ROWS: Format = Format::E2M1(ScaleLayout::per_row(32));
 const F32: Format = Format::Plain(DType::F32);
 const BF16: Format = Format::Plain(DType::BF16);
 const F16: Format = Format::Plain(DType::F16);
-
-/// A format as case names have it: `bf16`, `e4m3.1x128`, `e4m3.f32.128x128`.
-fn tag(format: Format) -> String {
-    let name = format.dtype().name();
-    match format.layout() {
-        None => name.into(),
-        Some(l) => format!("{name}{}.{}x{}", if l.scale == ScaleType::F32 { ".f32" } else { "" }, l.rows, l.cols),
-    }
-}
-
-/// An entry format as case names have it: `f32x32`, `fp8x448.bf16x64`.
-fn kv_tag(format: KvFormat) -> String {
-    format.to_string().replace('+', ".")
-}

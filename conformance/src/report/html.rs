@@ -1,5 +1,6 @@
 //! The report as one HTML page: no scripts, nothing to fetch, so that it opens anywhere and stays readable for ever.
 
+use super::html_formats::{self, format_id};
 use super::html_plot::{histogram, strip};
 use super::{CaseResult, Counts, Failure, OpSummary, Outcome, Report, Statement};
 use crate::rules::bound::Nearest;
@@ -14,7 +15,7 @@ vertical-align:top}td.n{text-align:right}td.zero{opacity:.35}thead th{background
 details{margin:.25rem 0}details details{margin-left:1rem}summary{cursor:pointer}summary code{overflow-wrap:anywhere}\
 .passed{color:#15803d}.failed{color:#dc2626;font-weight:600}.unsupported,.fallback{color:#a16207}.expected{color:#7c3aed}\
 .message{white-space:pre-wrap;overflow-wrap:anywhere;border-left:3px solid currentColor;padding-left:.6rem;margin:.4rem 0}\
-svg{max-width:100%;height:auto;display:block;margin:.3rem 0}svg text{fill:currentColor;font:11px ui-monospace,monospace}\
+td.state{min-width:9rem}.at{scroll-margin-top:4rem}.wide{overflow-x:auto}svg{max-width:100%;height:auto;display:block;margin:.3rem 0}svg text{fill:currentColor;font:11px ui-monospace,monospace}\
 .axis{stroke:currentColor;opacity:.35}.limit{stroke:#dc2626;stroke-width:1.5}.bar{fill:#2563eb}.bar.out{fill:#dc2626}\
 circle{fill:#2563eb;fill-opacity:.55}circle.out{fill:#dc2626;fill-opacity:1}";
 
@@ -28,6 +29,7 @@ pub fn html(reports: &[Report]) -> String {
         verdict(&mut page, report);
     }
     matrix(&mut page, reports);
+    html_formats::matrix(&mut page, reports);
     for (index, report) in reports.iter().enumerate() {
         device(&mut page, index, report);
     }
@@ -59,10 +61,10 @@ fn verdict(page: &mut String, report: &Report) {
     }
 }
 
-const OUTCOMES: [&str; 5] = ["passed", "failed", "unsupported", "fallback", "expected"];
+pub(super) const OUTCOMES: [&str; 5] = ["passed", "failed", "unsupported", "fallback", "expected"];
 
 fn matrix(page: &mut String, reports: &[Report]) {
-    *page += "<h2>Operations</h2>\n<table><thead><tr><th rowspan=\"2\">operation</th>";
+    *page += "<h2>Operations</h2>\n<div class=\"wide\"><table><thead><tr><th rowspan=\"2\">operation</th>";
     for report in reports {
         add(page, format_args!("<th colspan=\"7\">{}</th>", text(&report.device.name)));
     }
@@ -89,7 +91,7 @@ fn matrix(page: &mut String, reports: &[Report]) {
         }
         *page += "</tr>\n";
     }
-    *page += "</tbody></table>\n";
+    *page += "</tbody></table></div>\n";
 }
 
 fn cells(page: &mut String, device: usize, summary: &OpSummary) {
@@ -118,23 +120,37 @@ fn device(page: &mut String, index: usize, report: &Report) {
     for summary in &report.ops {
         let results: Vec<&CaseResult> = report.results.iter().filter(|result| result.op == summary.op).collect();
         let open = if summary.counts.failed > 0 { " open" } else { "" };
-        add(page, format_args!("<details id=\"d{index}-{}\"{open}><summary><code>{0}</code>: ", text(summary.op)));
-        let counts: Vec<String> = OUTCOMES
-            .iter()
-            .map(|word| (word, results.iter().filter(|result| result.outcome.word() == *word).count()))
-            .filter(|(_, count)| *count > 0)
-            .map(|(word, count)| format!("<span class=\"{word}\">{count} {word}</span>"))
-            .collect();
-        add(page, format_args!("{}</summary>\n", counts.join(", ")));
+        let op = text(summary.op);
+        // The target of links is inside: a browser opens what a target is in, not the target.
+        add(page, format_args!("<details{open}><summary><code>{op}</code>: {}</summary>\n", counted(&results)));
+        add(page, format_args!("<div class=\"at\" id=\"d{index}-{op}\"></div>\n"));
         let dots: Vec<(&str, f64)> =
             results.iter().filter_map(|result| Some((result.case.as_str(), ratio(&result.outcome)?))).collect();
         *page += &strip(&dots);
         for declared in &summary.declared {
             add(page, format_args!("<p>declared: {}</p>\n", text(declared)));
         }
-        results.into_iter().for_each(|result| case(page, result));
+        for (at, formats) in report.formats.iter().enumerate().filter(|(_, formats)| formats.op == summary.op) {
+            let results: Vec<&CaseResult> =
+                results.iter().copied().filter(|result| result.formats == formats.format).collect();
+            let (open, id) = (if formats.failed > 0 { " open" } else { "" }, format_id(index, at));
+            add(
+                page,
+                format_args!("<details{open}><summary>{}: {}</summary>\n", text(formats.name()), counted(&results)),
+            );
+            add(page, format_args!("<div class=\"at\" id=\"{id}\"></div>\n"));
+            results.into_iter().for_each(|result| case(page, result));
+            *page += "</details>\n";
+        }
         *page += "</details>\n";
     }
+}
+
+/// How many came out how, in colour.
+fn counted(results: &[&CaseResult]) -> String {
+    let counts = OUTCOMES.iter().map(|word| (word, results.iter().filter(|r| r.outcome.word() == *word).count()));
+    let some = counts.filter(|(_, count)| *count > 0);
+    some.map(|(word, count)| format!("<span class=\"{word}\">{count} {word}</span>")).collect::<Vec<_>>().join(", ")
 }
 
 fn ratio(outcome: &Outcome) -> Option<f64> {
@@ -230,7 +246,7 @@ fn statement(page: &mut String, report: &Report) {
 }
 
 /// A String takes everything.
-fn add(page: &mut String, what: std::fmt::Arguments<'_>) {
+pub(super) fn add(page: &mut String, what: std::fmt::Arguments<'_>) {
     let _ = page.write_fmt(what);
 }
 

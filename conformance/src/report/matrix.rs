@@ -4,7 +4,7 @@ use super::{Counts, OpSummary, Outcome, Report};
 use std::fmt::Write;
 
 impl Report {
-    /// A table for people: a row per operation, then the failures and the verdict.
+    /// A table for people: a row per operation, then why cases are unsupported, the failures and the verdict.
     ///
     /// The last columns are the shares of their tolerance that the nearest and the loosest case used. Tiny numbers mean
     /// bounds that are too loose to find faults.
@@ -29,6 +29,7 @@ impl Report {
         let largest = self.ops.iter().filter_map(|o| o.largest_ratio).reduce(f64::max);
         let loosest = self.ops.iter().filter_map(|o| o.loosest_ratio).reduce(f64::min);
         line(&mut text, "all", cells(&self.counts, [largest, loosest]));
+        text += &self.unsupported();
         self.failures().for_each(|failure| text += &format!("FAILED {failure}\n"));
         for result in &self.results {
             if let Outcome::Expected { reason, failure } = &result.outcome {

@@ -1,12 +1,15 @@
 //! What a run found: for programs as JSON and JUnit XML, for people as a matrix.
 
 mod digest;
+mod formats;
 mod html;
+mod html_formats;
 mod html_plot;
 mod junit;
 mod matrix;
 mod statement;
 
+pub use formats::{FormatSummary, State, Unsupported};
 pub use html::html;
 pub use junit::junit;
 pub use statement::Statement;
@@ -146,6 +149,10 @@ pub struct CaseResult {
     /// Operation.
     #[serde(deserialize_with = "interned")]
     pub op: Name,
+    /// What the operands that carry the data are stored in, as the built operation has them: `bf16 x e4m3.128x128 -> f32`.
+    /// Absent where the operands could not be made, or the process that made them is gone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub formats: Option<String>,
     /// Host time for operands, device and oracle together. No measure of the device.
     pub seconds: f64,
     /// How many elements used which share of their tolerance: none of it, up to 2^-18, up to 2^-17, ..., up to 2^2, more.
@@ -225,6 +232,8 @@ pub struct OpSummary {
     pub loosest_ratio_case: Option<String>,
     /// What the device declared about its arithmetic, each statement once.
     pub declared: Vec<String>,
+    /// Why cases are unsupported, each reason once.
+    pub unsupported: Vec<Unsupported>,
 }
 
 impl OpSummary {
@@ -265,6 +274,8 @@ pub struct Report {
     pub counts: Counts,
     /// Operation by operation, in the order of the contract.
     pub ops: Vec<OpSummary>,
+    /// The operations by the formats of their operands, each operation's together.
+    pub formats: Vec<FormatSummary>,
     /// Case by case, in the order they ran.
     pub results: Vec<CaseResult>,
 }
@@ -291,6 +302,7 @@ impl Report {
             statement: Statement::begin(selection, cases),
             counts: Counts { selected: cases.len(), ..Counts::default() },
             ops: Vec::new(),
+            formats: Vec::new(),
             results: Vec::new(),
         }
     }
@@ -306,6 +318,10 @@ impl Report {
         let summary = &mut self.ops[at];
         summary.counts.selected += 1;
         summary.counts.add(&result.outcome);
+        if let Outcome::Unsupported { reason } = &result.outcome {
+            formats::note(&mut summary.unsupported, reason);
+        }
+        formats::add(&mut self.formats, &result);
         if let Outcome::Passed { nearest: Some(n) } | Outcome::Fallback { nearest: Some(n), .. } = &result.outcome
             && n.ratio > 0.0
         {

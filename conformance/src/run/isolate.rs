@@ -113,9 +113,10 @@ pub fn run_isolated(
             Err((rule, what)) => {
                 let failure = Failure::of(case, *Broken::plain(rule, what));
                 let (outcome, seconds) = (Outcome::Failed(Box::new(failure)), begun.elapsed().as_secs_f64());
-                let (case_name, spread) = (case.name.clone(), Vec::new());
-                let result =
-                    CaseResult { case: case_name, op: case.op_name, seconds, spread, row_ratio: None, outcome };
+                let (case_name, op, spread) = (case.name.clone(), case.op_name, Vec::new());
+                // Of the operands the child alone knew.
+                let (formats, row_ratio) = (None, None);
+                let result = CaseResult { case: case_name, op, formats, seconds, spread, row_ratio, outcome };
                 (conclude(result, case, selection), None)
             }
         };

@@ -3,6 +3,7 @@
 use super::{Selection, conclude, saved};
 use crate::builder::Built;
 use crate::case::{Case, Check};
+use crate::format_tag;
 use crate::relation::{self, Stop};
 use crate::report::{CaseResult, Outcome};
 use crate::rules::bound::Nearest;
@@ -30,6 +31,8 @@ pub(crate) struct Seen<'a> {
     spread: Vec<u64>,
     /// See [`CaseResult::row_ratio`].
     row_ratio: Option<f64>,
+    /// See [`CaseResult::formats`].
+    formats: Option<String>,
 }
 
 /// Runs a case. Gives what came of it, and what the device declared about its arithmetic where it was asked.
@@ -44,8 +47,9 @@ pub(super) fn result(
     let save_in = selection.save_failures.as_deref().filter(|_| !matches!(case.check(), Check::Relation(_)));
     let mut seen = Seen { how: case.check(), save_in, ..Seen::default() };
     let (outcome, numerics) = judge(device, oracle, case, &mut seen);
-    let (Seen { spread, row_ratio, .. }, seconds) = (seen, begun.elapsed().as_secs_f64());
-    let result = CaseResult { case: case.name.clone(), op: case.op_name, seconds, spread, row_ratio, outcome };
+    let (Seen { spread, row_ratio, formats, .. }, seconds) = (seen, begun.elapsed().as_secs_f64());
+    let (name, op) = (case.name.clone(), case.op_name);
+    let result = CaseResult { case: name, op, formats, seconds, spread, row_ratio, outcome };
     (conclude(result, case, selection), numerics)
 }
 
@@ -70,6 +74,7 @@ fn attempt(device: &dyn Device, oracle: &dyn Device, case: &Case, seen: &mut See
         Ok(both) => both,
         Err(error) => return (did_not_run("the operands could not be made", error), None),
     };
+    seen.formats = Some(format_tag::formats(&op));
     if let Support::Unsupported(reason) = device.supports(&op) {
         return (Outcome::Unsupported { reason: reason.to_string() }, None);
     }
