@@ -91,7 +91,7 @@ pub(crate) struct ConformanceArgs {
     /// Save inputs, outputs and bounds of each failing case in DIR, as safetensors
     #[arg(long, value_name = "DIR")]
     pub(crate) save_failures: Option<PathBuf>,
-    /// Run the case of a file that `--save-failures` wrote again, and say whether it still fails
+    /// Run a file that `--save-failures` wrote again, over the inputs in it, and say whether it still fails
     #[arg(long, value_name = "FILE", conflicts_with_all = ["ops", "profile", "case", "seed", "formats", "strict", "expect", "isolate", "junit", "html", "save_failures"])]
     pub(crate) replay: Option<PathBuf>,
     /// The child's side of `--isolate`: names of cases on standard input, results on standard output

@@ -1,6 +1,6 @@
 //! A case: a name, an operation and how to build it on any device.
 
-use crate::builder::{Builder, Built};
+use crate::builder::{Builder, Built, Contents};
 use crate::random::Random;
 use crate::relation::Relation;
 use anychip_core::{Device, Op, Result};
@@ -58,6 +58,8 @@ pub struct Case {
     drawn_by: String,
     check: Check,
     build: Arc<Build>,
+    /// In the place of the contents that `build` makes.
+    contents: Option<Arc<Contents>>,
 }
 
 impl Case {
@@ -73,7 +75,7 @@ impl Case {
     ) -> Case {
         let name = format!("{op_name}/{rest}/seed{seed}");
         let drawn_by = format!("{op_name}/{rest}");
-        Case { name, op_name, profile, seed, drawn_by, check: Check::Bound, build: Arc::new(build) }
+        Case { name, op_name, profile, seed, drawn_by, check: Check::Bound, build: Arc::new(build), contents: None }
     }
 
     /// The same case under another judgement.
@@ -85,6 +87,11 @@ impl Case {
     pub(crate) fn related(&self, name: &str, relation: Relation) -> Case {
         let rest = self.name.strip_prefix(self.op_name).unwrap_or_default();
         Case { name: format!("{}/{name}{rest}", self.op_name), check: Check::Relation(relation), ..self.clone() }
+    }
+
+    /// The same case over operands with these contents.
+    pub(crate) fn over(self, contents: Contents) -> Case {
+        Case { contents: Some(Arc::new(contents)), ..self }
     }
 
     pub(crate) fn check(&self) -> Check {
@@ -110,10 +117,14 @@ impl Case {
         let declared = device.numerics(&op).accumulator;
         // A truncating accumulator of p bits is sure of sums below 2^(p - 1) by the bound.
         let bits = declared.significand_bits.saturating_sub(u32::from(declared.truncates));
-        match self.check {
-            Check::Exact if bits != 24 => self.build_for(device, Some(bits)),
-            _ => Ok((op, built)),
+        let (op, mut built) = match self.check {
+            Check::Exact if bits != 24 => self.build_for(device, Some(bits))?,
+            _ => (op, built),
+        };
+        if let Some(contents) = &self.contents {
+            contents.put(&op, &mut built)?;
         }
+        Ok((op, built))
     }
 
     pub(crate) fn build_for(&self, device: &dyn Device, accumulator_bits: Option<u32>) -> Result<(Op, Built)> {

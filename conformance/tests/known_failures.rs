@@ -120,15 +120,6 @@ fn a_saved_failure_holds_everything_and_runs_again() {
     assert_eq!((wrong.saved_message.as_str(), wrong.case.as_str()), (&*failure.message, &*failure.case));
     let right = replay(&*anychip_cpu::open(), first, &selection).unwrap();
     assert!(right.same_inputs && right.report.passed, "{}", right.report.matrix());
-
-    // Inputs that the case does not make are told from those that it makes.
-    let mut other = bytes.clone();
-    let at = bytes
-        .windows(before.data().len().min(64))
-        .position(|w| w == &tensors.tensor("before/x").unwrap().data()[..w.len()]);
-    other[at.unwrap()] ^= 1;
-    std::fs::write(dir.path().join("other.safetensors"), other).unwrap();
-    assert!(!replay(&*anychip_cpu::open(), &dir.path().join("other.safetensors"), &selection).unwrap().same_inputs);
 }
 
 #[test]

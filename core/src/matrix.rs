@@ -94,6 +94,9 @@ impl fmt::Display for Format {
 ///
 /// A weight `[out, in]` is `rows = out`, `cols = in`; activations are `rows = tokens`, `cols = in`. Experts of a layer
 /// are the groups of one matrix.
+///
+/// A device may multiply a code by its scale in f32 before anything else. Where that product leaves f32's range (codes of
+/// 448 under scale bytes above 245), it may take the element for infinite, and everything that the element is part of.
 #[derive(Clone, Debug)]
 pub struct Matrix {
     format: Format,

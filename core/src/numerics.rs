@@ -56,7 +56,8 @@ pub struct Numerics {
     pub function_ulps: f64,
     /// Roundings that the operation does not ask for: what is rounded, and to what. An operand goes by its operand name
     /// (`("x", DType::BF16)`: a unit that takes only bf16), attention's unnormalised weights are `"weights"`, the result of
-    /// SwiGLU is `"h"`.
+    /// SwiGLU is `"h"`. Matrix products, attention and experts know all of theirs; elsewhere operands that no kernel has a
+    /// reason to round are taken as they are.
     pub intermediates: Vec<(&'static str, DType)>,
     /// Whether f32 subnormals may be read or written as zero.
     pub flushes_subnormals: bool,

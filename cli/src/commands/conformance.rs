@@ -139,7 +139,7 @@ struct ReplayDocument {
     devices: Vec<anychip_conformance::Replayed>,
 }
 
-/// Runs a saved failure again.
+/// Runs a saved failure again, over the bytes in its file.
 fn again(args: &ConformanceArgs, file: &Path, mut output: Output) -> Result<Outcome, Failure> {
     let devices = if args.devices.is_empty() { BUILT.to_vec() } else { Name::of_all(&args.devices)? };
     let mut replayed = Vec::new();
@@ -153,12 +153,12 @@ fn again(args: &ConformanceArgs, file: &Path, mut output: Output) -> Result<Outc
             output.line(&format!("  now: {}", failure.message))?;
         }
         if !found.same_inputs {
-            output
-                .line("  the case makes other inputs than were saved: this is another test than the one that failed")?;
+            let which = found.other_inputs.join(", ");
+            output.line(&format!("  what ran are the file's inputs; the case's name stands for others in: {which}"))?;
         }
         replayed.push(found);
     }
-    let passed = replayed.iter().all(|found| found.report.passed && found.same_inputs);
+    let passed = replayed.iter().all(|found| found.report.passed);
     output.finish(&ReplayDocument { schema: "anychip.replay/1", passed, devices: replayed })?;
     Ok(passed.into())
 }

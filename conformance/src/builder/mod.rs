@@ -1,9 +1,11 @@
 //! Operands of a case on any device, and their bytes on the host.
 
+mod contents;
 mod encode;
 mod operand;
 mod pages;
 
+pub(crate) use contents::Contents;
 pub use encode::HostMatrix;
 pub(crate) use encode::POISON;
 pub(crate) use operand::{Changed, Operand};

@@ -64,6 +64,12 @@ impl Operand {
         &self.before
     }
 
+    /// Changes what a view of this operand held before the operation. Nothing is written yet.
+    pub(crate) fn set(&mut self, view: &Tensor, bytes: &[u8]) {
+        let place = self.before.get_mut(view.offset() as usize..).and_then(|rest| rest.get_mut(..bytes.len()));
+        place.into_iter().for_each(|place| place.copy_from_slice(bytes));
+    }
+
     /// The part of a copy of the buffer that a view of this operand covers.
     pub(crate) fn view<'a>(&self, buffer: &'a [u8], view: &Tensor) -> &'a [u8] {
         buffer.get(view.offset() as usize..).and_then(|b| b.get(..view.bytes() as usize)).unwrap_or_default()

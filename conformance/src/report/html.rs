@@ -15,7 +15,7 @@ vertical-align:top}td.n{text-align:right}td.zero{opacity:.35}thead th{background
 details{margin:.25rem 0}details details{margin-left:1rem}summary{cursor:pointer}summary code{overflow-wrap:anywhere}\
 .passed{color:#15803d}.failed{color:#dc2626;font-weight:600}.unsupported,.fallback{color:#a16207}.expected{color:#7c3aed}\
 .message{white-space:pre-wrap;overflow-wrap:anywhere;border-left:3px solid currentColor;padding-left:.6rem;margin:.4rem 0}\
-td.state{min-width:9rem}.at{scroll-margin-top:4rem}.wide{overflow-x:auto}svg{max-width:100%;height:auto;display:block;margin:.3rem 0}svg text{fill:currentColor;font:11px ui-monospace,monospace}\
+td code{overflow-wrap:anywhere}td.state{min-width:9rem}.at{scroll-margin-top:4rem}.wide{overflow-x:auto}svg{max-width:100%;height:auto;display:block;margin:.3rem 0}svg text{fill:currentColor;font:11px ui-monospace,monospace}\
 .axis{stroke:currentColor;opacity:.35}.limit{stroke:#dc2626;stroke-width:1.5}.bar{fill:#2563eb}.bar.out{fill:#dc2626}\
 circle{fill:#2563eb;fill-opacity:.55}circle.out{fill:#dc2626;fill-opacity:1}";
 

@@ -2,11 +2,12 @@
 
 mod isolate;
 pub(crate) mod one;
+mod replay;
 mod saved;
 mod selection;
 
 pub use isolate::{Isolation, run_isolated, serve};
-pub use saved::{Replayed, replay};
+pub use replay::{Replayed, replay};
 pub use selection::Selection;
 
 use crate::SuiteError;

@@ -43,8 +43,7 @@ pub(super) fn result(
     selection: &Selection,
 ) -> (CaseResult, Option<Numerics>) {
     let begun = Instant::now();
-    // What is saved runs once when it is replayed, which says nothing about a relation.
-    let save_in = selection.save_failures.as_deref().filter(|_| !matches!(case.check(), Check::Relation(_)));
+    let save_in = selection.save_failures.as_deref();
     let mut seen = Seen { how: case.check(), save_in, ..Seen::default() };
     let (outcome, numerics) = judge(device, oracle, case, &mut seen);
     let (Seen { spread, row_ratio, formats, .. }, seconds) = (seen, begun.elapsed().as_secs_f64());

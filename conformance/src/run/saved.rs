@@ -1,20 +1,17 @@
 //! Failing cases as files, to be looked at with any tool and run again.
 
-use super::{Selection, run_cases};
-use crate::SuiteError;
 use crate::builder::Built;
 use crate::case::Case;
-use crate::report::{Failure, Report};
-use anychip_core::{DType, Device, DeviceInfo, Op};
+use crate::report::Failure;
+use anychip_core::{DType, DeviceInfo, Op};
 use anychip_reference::{Bounded, Output, Real, Values};
+use safetensors::Dtype;
 use safetensors::tensor::TensorView;
-use safetensors::{Dtype, SafeTensors};
-use serde::Serialize;
 use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
 
 /// Value of the `schema` entry of the files' metadata.
-const SCHEMA: &str = "anychip.failure/1";
+pub(super) const SCHEMA: &str = "anychip.failure/1";
 
 /// One tensor of the file, its bytes little-endian.
 struct Entry {
@@ -27,8 +24,9 @@ struct Entry {
 ///
 /// For each operand of the operation it holds `before/NAME`, for each output that the device wrote `after/NAME`, and where
 /// the oracle was asked `want/NAME` and `bound/NAME` (f64: the value, and the error that the declared arithmetic allows
-/// before the store; integers and bytes are exact). Codes of e2m1, two to a byte, are bytes without a shape. The metadata
-/// name the case, the device, what broke and by which version of the suite.
+/// before the store; integers and bytes are exact). Of a relation between two runs it holds the operands of the first form
+/// alone, from which the others are made. The metadata name the case, the device, what broke and by which version of the
+/// suite.
 ///
 /// # Errors
 /// In words: the folder or the file cannot be written.
@@ -107,7 +105,8 @@ fn plain(name: &str) -> String {
     name.chars().map(|c| if c.is_ascii_alphanumeric() || "._-".contains(c) { c } else { '-' }).collect()
 }
 
-fn layout(dtype: DType, sizes: &[usize], bytes: usize) -> (Dtype, Vec<usize>) {
+/// How a tensor lies in the file: codes of e2m1, two to a byte, are bytes without a shape.
+pub(super) fn layout(dtype: DType, sizes: &[usize], bytes: usize) -> (Dtype, Vec<usize>) {
     let dtype = match dtype {
         DType::F32 => Dtype::F32,
         DType::BF16 => Dtype::BF16,
@@ -120,52 +119,4 @@ fn layout(dtype: DType, sizes: &[usize], bytes: usize) -> (Dtype, Vec<usize>) {
         _ => return (Dtype::U8, vec![bytes]),
     };
     (dtype, sizes.to_vec())
-}
-
-/// A saved failure, and how the same case comes out now.
-#[derive(Clone, Debug, Serialize)]
-pub struct Replayed {
-    /// Name of the case.
-    pub case: String,
-    /// The device that failed.
-    pub saved_device: String,
-    /// How it failed then.
-    pub saved_message: String,
-    /// Whether the case still makes the inputs that were saved. If not, the suite has changed: this is another test.
-    pub same_inputs: bool,
-    /// The case on the device at hand.
-    pub report: Report,
-}
-
-/// Runs the case of a saved failure again, by its name, and compares the inputs with those in the file.
-///
-/// # Errors
-/// [`SuiteError::Saved`] for a file that is none or holds no tensors of the case, those of [`Selection::cases`] where
-/// there is no such case any more.
-pub fn replay(device: &dyn Device, file: &Path, selection: &Selection) -> Result<Replayed, SuiteError> {
-    let failed = |reason: String| SuiteError::Saved { file: file.display().to_string(), reason };
-    let bytes = std::fs::read(file).map_err(|error| failed(format!("cannot be read: {error}")))?;
-    let none = |error: &dyn std::fmt::Display| failed(format!("no saved failure: {error}"));
-    let (_, header) = SafeTensors::read_metadata(&bytes).map_err(|error| none(&error))?;
-    let tensors = SafeTensors::deserialize(&bytes).map_err(|error| none(&error))?;
-    let about = header.metadata().clone().unwrap_or_default();
-    let said = |key: &str| about.get(key).cloned().ok_or_else(|| none(&format!("its metadata have no `{key}`")));
-    if said("schema")? != SCHEMA {
-        return Err(none(&format!("its schema is `{}`, not `{SCHEMA}`", said("schema")?)));
-    }
-    let case = said("case")?;
-    let selection = Selection { case: Some(case.clone()), ops: Vec::new(), ..selection.clone() };
-    let cases = selection.cases()?;
-    let same_inputs = cases.iter().all(|case| same_inputs(device, case, &tensors));
-    let report = run_cases(device, &cases, &selection, &mut |_| true);
-    Ok(Replayed { case, saved_device: said("device")?, saved_message: said("message")?, same_inputs, report })
-}
-
-fn same_inputs(device: &dyn Device, case: &Case, saved: &SafeTensors<'_>) -> bool {
-    let Ok((op, built)) = case.build(device) else { return false };
-    op.operands().into_iter().all(|(name, _, tensor)| {
-        let saved = saved.tensor(&format!("before/{name}"));
-        let now = built.operand(&tensor).map(|index| &built.operands[index]);
-        now.zip(saved.ok()).is_some_and(|(now, saved)| now.view(now.before(), &tensor) == saved.data())
-    })
 }
