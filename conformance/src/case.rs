@@ -1,6 +1,7 @@
 //! A case: a name, an operation and how to build it on any device.
 
 use crate::builder::{Builder, Built, Contents};
+use crate::promises::{DEVICE, Promise};
 use crate::random::Random;
 use crate::relation::Relation;
 use anychip_core::{Device, Op, Result};
@@ -44,12 +45,22 @@ pub(crate) enum Check {
     Relation(Relation),
 }
 
-/// One operation over operands that follow from the case's name alone.
+/// What is judged.
+#[derive(Clone)]
+enum Subject {
+    /// An operation over the operands that this makes.
+    Operation(Arc<Build>),
+    /// The device itself.
+    Device(Promise),
+}
+
+/// One operation over operands that follow from the case's name alone, or something that a device promises beside its
+/// operations.
 #[derive(Clone)]
 pub struct Case {
     /// `operation/variant/shape/seedN`. With the suite's version this is all it takes to run the case again.
     pub name: String,
-    /// The operation that is judged.
+    /// The operation that is judged; `device` where it is the device itself.
     pub op_name: &'static str,
     /// The smallest profile that contains the case.
     pub profile: Profile,
@@ -57,7 +68,7 @@ pub struct Case {
     /// Name, without the seed, that the operands are drawn by.
     drawn_by: String,
     check: Check,
-    build: Arc<Build>,
+    subject: Subject,
     /// In the place of the contents that `build` makes.
     contents: Option<Arc<Contents>>,
 }
@@ -75,7 +86,38 @@ impl Case {
     ) -> Case {
         let name = format!("{op_name}/{rest}/seed{seed}");
         let drawn_by = format!("{op_name}/{rest}");
-        Case { name, op_name, profile, seed, drawn_by, check: Check::Bound, build: Arc::new(build), contents: None }
+        let subject = Subject::Operation(Arc::new(build));
+        Case { name, op_name, profile, seed, drawn_by, check: Check::Bound, subject, contents: None }
+    }
+
+    /// A case of the device itself.
+    pub(crate) fn of_device(promise: Promise, rest: &str, profile: Profile, seed: u64) -> Case {
+        let drawn_by = format!("{DEVICE}/{rest}");
+        let (name, subject) = (format!("{drawn_by}/seed{seed}"), Subject::Device(promise));
+        Case { name, op_name: DEVICE, profile, seed, drawn_by, check: Check::Bound, subject, contents: None }
+    }
+
+    /// What is promised, where the case is of the device itself.
+    pub(crate) fn promise(&self) -> Option<Promise> {
+        match self.subject {
+            Subject::Device(promise) => Some(promise),
+            Subject::Operation(_) => None,
+        }
+    }
+
+    /// Whether it is of one run of an operation over operands drawn from its name, judged by bounds.
+    pub(crate) fn is_plain(&self) -> bool {
+        self.check == Check::Bound && self.promise().is_none() && self.contents.is_none()
+    }
+
+    /// The same case under another seed.
+    pub(crate) fn with_seed(&self, seed: u64) -> Case {
+        Case { name: format!("{}/seed{seed}", self.stem()), seed, ..self.clone() }
+    }
+
+    /// The seed.
+    pub(crate) fn seed(&self) -> u64 {
+        self.seed
     }
 
     /// The same case under another judgement.
@@ -108,49 +150,49 @@ impl Case {
         self.name.rsplit_once('/').map_or(&self.name, |(stem, _)| stem)
     }
 
-    /// The operands on `device`, their contents queued, and the operation over them.
+    /// The operands on `device`, their contents queued, and the operation over them. Nothing of a case of the device itself.
     ///
     /// # Errors
     /// Those of the device.
-    pub(crate) fn build(&self, device: &dyn Device) -> Result<(Op, Built)> {
-        let (op, built) = self.build_for(device, None)?;
+    pub(crate) fn build(&self, device: &dyn Device) -> Result<Option<(Op, Built)>> {
+        let Some((op, built)) = self.build_for(device, None)? else { return Ok(None) };
         let declared = device.numerics(&op).accumulator;
         // A truncating accumulator of p bits is sure of sums below 2^(p - 1) by the bound.
         let bits = declared.significand_bits.saturating_sub(u32::from(declared.truncates));
-        let (op, mut built) = match self.check {
-            Check::Exact if bits != 24 => self.build_for(device, Some(bits))?,
-            _ => (op, built),
-        };
+        let again = if self.check == Check::Exact && bits != 24 { self.build_for(device, Some(bits))? } else { None };
+        let (op, mut built) = again.unwrap_or((op, built));
         if let Some(contents) = &self.contents {
             contents.put(&op, &mut built)?;
         }
-        Ok((op, built))
+        Ok(Some((op, built)))
     }
 
-    pub(crate) fn build_for(&self, device: &dyn Device, accumulator_bits: Option<u32>) -> Result<(Op, Built)> {
+    pub(crate) fn build_for(&self, device: &dyn Device, accumulator_bits: Option<u32>) -> Result<Option<(Op, Built)>> {
+        let Subject::Operation(build) = &self.subject else { return Ok(None) };
         let mut builder = Builder::new(device, &self.drawn_by, self.seed)?;
         if let Some(bits) = accumulator_bits {
             builder.set_accumulator_bits(bits);
         }
-        let op = (self.build)(&mut builder)?;
-        Ok((op, builder.finish()))
+        let op = build(&mut builder)?;
+        Ok(Some((op, builder.finish())))
     }
 
-    /// The operation over operands of its own on `device`.
+    /// The operation over operands of its own on `device`; `None` for a case of the device itself.
     ///
     /// # Errors
     /// Those of the device.
-    pub fn op(&self, device: &dyn Device) -> Result<Op> {
-        Ok(self.build(device)?.0)
+    pub fn op(&self, device: &dyn Device) -> Result<Option<Op>> {
+        Ok(self.build(device)?.map(|(op, _)| op))
     }
 
     /// Contents of each operand, in the order they were made: what the case's name stands for. Of exact sums
-    /// those for an accumulator of 24 bits.
+    /// those for an accumulator of 24 bits. Nothing for a case of the device itself.
     ///
     /// # Errors
     /// Those of the device.
     pub fn operand_bytes(&self, device: &dyn Device) -> Result<Vec<Vec<u8>>> {
-        Ok(self.build_for(device, None)?.1.operands.iter().map(|o| o.bytes().to_vec()).collect())
+        let built = self.build_for(device, None)?.map(|(_, built)| built.operands).unwrap_or_default();
+        Ok(built.iter().map(|operand| operand.bytes().to_vec()).collect())
     }
 }
 

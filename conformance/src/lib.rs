@@ -190,6 +190,7 @@ pub mod faults;
 mod format_tag;
 #[cfg(feature = "harness")]
 mod harness;
+mod promises;
 mod random;
 mod relation;
 mod report;
@@ -203,6 +204,7 @@ pub use error::SuiteError;
 pub use expected::{ExpectedFailure, ExpectedFailures};
 #[cfg(feature = "harness")]
 pub use harness::Tests;
+pub use promises::when_lost;
 pub use random::{Family, Random};
 pub use report::{
     CaseResult, Counts, Failure, FormatSummary, JudgedDevice, OpSummary, Outcome, Report, State, Statement,

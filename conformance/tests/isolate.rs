@@ -2,10 +2,13 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod common;
+#[path = "common/later.rs"]
+mod later;
 
 use anychip_conformance::{CaseResult, ExpectedFailures, Isolation, Report, Rule, Selection, run, run_isolated, serve};
-use anychip_core::Op;
+use anychip_core::{Device, Op};
 use common::{Bench, Fault, Faulty};
+use later::{Later, Slip};
 use std::collections::BTreeSet;
 use std::io;
 use std::process::Command;
@@ -46,10 +49,14 @@ fn child() {
         Ok("unwritten") => |_, _| Ok(()),
         Ok("talk") => |bench, op| is_near(bench, op, || ()),
         Ok("false start") => std::process::exit(7),
+        Ok("lost") => |bench, op| bench.run(op),
         _ => return,
     };
     let cases = selection().cases().unwrap();
-    serve(&Faulty::new(fault), &cases, &selection(), io::stdin().lock(), io::stdout()).unwrap();
+    let is_lost = std::env::var(FAULT).as_deref() == Ok("lost");
+    let device: Box<dyn Device> =
+        if is_lost { Box::new(Later::new(Slip::LosesItself)) } else { Box::new(Faulty::new(fault)) };
+    serve(&*device, &cases, &selection(), io::stdin().lock(), io::stdout()).unwrap();
     // libtest has nothing to add.
     std::process::exit(0);
 }
@@ -105,6 +112,17 @@ fn a_hang_is_the_result_of_its_case() {
     assert!(report.failures().next().unwrap().message.contains("within 2s"));
     let failed = report.counts.failed as u64;
     assert!((1..20).contains(&failed) && begun.elapsed() < Duration::from_secs(60 + 4 * failed), "{failed}");
+}
+
+/// A device that was lost is opened again, by another process, for the case that follows.
+#[test]
+fn a_lost_device_is_opened_again() {
+    let report = isolated("lost", Duration::from_secs(60), 100, &selection());
+    let failed: BTreeSet<&str> = report.failures().map(|f| f.op).collect();
+    assert_eq!(failed, BTreeSet::from(["hadamard"]), "{}", report.matrix());
+    assert!(report.failures().all(|f| f.message.contains("later was lost (the plug was pulled)")));
+    assert_eq!(report.results.len(), report.counts.selected, "the run goes on");
+    assert!(report.counts.failed > 3 && report.counts.passed > 10);
 }
 
 /// A failure that the child found comes over whole.

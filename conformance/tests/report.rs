@@ -26,7 +26,7 @@ fn a_run_that_executes_nothing_has_not_passed() {
     let report = run(&Bare(anychip_cpu::open()), &of(&["linear", "rope"]), &mut |_| true).unwrap();
     assert!(!report.passed && report.counts.executed == 0 && report.counts.failed == 0);
     assert_eq!(report.counts.unsupported, report.counts.selected);
-    assert!(report.reasons[0].contains("ran no case"), "{:?}", report.reasons);
+    assert!(report.reasons[0].contains("ran no operation"), "{:?}", report.reasons);
     assert!(matches!(&report.results[0].outcome, Outcome::Unsupported { reason } if reason.contains("got linear")));
     let xml = junit(&[report]).unwrap();
     assert!(xml.contains("failures=\"1\"") && xml.contains("what was not run has not passed"), "{xml}");

@@ -7,18 +7,22 @@ use crate::{
     Buffer, Clock, Device, DeviceId, DeviceInfo, Error, Event, EventState, Memory, Numerics, Op, Result, Stream,
     Support, Tensor, Timestamp,
 };
-use bytemuck::{AnyBitPattern, NoUninit, Pod, Zeroable};
+use bytemuck::{AnyBitPattern, NoUninit};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard, TryLockError};
 use std::time::Instant;
 
-/// A cache line, so that tensors start aligned for the widest vector loads.
-#[derive(Clone, Copy, Pod, Zeroable)]
-#[repr(C, align(64))]
-struct Line([u8; 64]);
+/// A cache line in bytes: buffers start at one, aligned for the widest vector loads.
+const LINE: usize = 64;
+
+/// The most aligned type for which the allocator asks the system for zeroed pages. For wider ones it writes the zeros, and
+/// with that touches all of the memory.
+type Block = u128;
 
 struct HostMemory {
-    lines: RwLock<Vec<Line>>,
+    blocks: RwLock<Vec<Block>>,
+    /// Bytes before the first line. The blocks never move.
+    skipped: usize,
     bytes: u64,
     heap: Arc<Heap>,
 }
@@ -100,10 +104,12 @@ impl<K: Kernels> Device for HostDevice<K> {
             heap.used.fetch_sub(bytes, Ordering::Relaxed);
             out_of_memory(heap.used.load(Ordering::Relaxed))
         };
-        let lines = usize::try_from(bytes.div_ceil(64)).map_err(|_| give_back())?;
+        let bytes_and_line = bytes.checked_add(LINE as u64).and_then(|all| usize::try_from(all).ok());
+        let blocks = bytes_and_line.ok_or_else(give_back)?.div_ceil(size_of::<Block>());
         // Pages come zeroed from the system and are only touched when written: loading holds no second copy.
-        let lines = bytemuck::allocation::try_zeroed_vec(lines).map_err(|()| give_back())?;
-        let memory = HostMemory { lines: RwLock::new(lines), bytes, heap: heap.clone() };
+        let blocks: Vec<Block> = bytemuck::allocation::try_zeroed_vec(blocks).map_err(|()| give_back())?;
+        let skipped = bytemuck::cast_slice::<Block, u8>(&blocks).as_ptr().align_offset(LINE).min(LINE);
+        let memory = HostMemory { blocks: RwLock::new(blocks), skipped, bytes, heap: heap.clone() };
         Ok(Buffer::new(info.id, bytes, Box::new(memory)))
     }
 
@@ -180,14 +186,14 @@ impl EventState for HostEvent {
 
 /// A tensor's bytes, held for reading.
 pub struct Read<'a> {
-    lines: RwLockReadGuard<'a, Vec<Line>>,
+    blocks: RwLockReadGuard<'a, Vec<Block>>,
     start: usize,
     len: usize,
 }
 
 /// A tensor's bytes, held for writing.
 pub struct Write<'a> {
-    lines: RwLockWriteGuard<'a, Vec<Line>>,
+    blocks: RwLockWriteGuard<'a, Vec<Block>>,
     start: usize,
     len: usize,
 }
@@ -195,7 +201,7 @@ pub struct Write<'a> {
 impl Read<'_> {
     /// The bytes.
     pub fn bytes(&self) -> &[u8] {
-        &bytemuck::cast_slice(&self.lines)[self.start..self.start + self.len]
+        &bytemuck::cast_slice(&self.blocks)[self.start..self.start + self.len]
     }
 
     /// The bytes as elements of `T`, which is no wider than the tensor's own elements: a tensor is aligned for those. A
@@ -208,7 +214,7 @@ impl Read<'_> {
 impl Write<'_> {
     /// The bytes.
     pub fn bytes_mut(&mut self) -> &mut [u8] {
-        &mut bytemuck::cast_slice_mut(&mut self.lines)[self.start..self.start + self.len]
+        &mut bytemuck::cast_slice_mut(&mut self.blocks)[self.start..self.start + self.len]
     }
 
     /// The bytes as elements of `T`; see [`Read::as_slice`].
@@ -221,7 +227,7 @@ fn memory(tensor: &Tensor) -> Result<(&HostMemory, usize, usize)> {
     let memory = tensor.buffer().memory::<HostMemory>();
     let memory = memory.ok_or_else(|| Error::Foreign { device: "host memory".into(), what: "a tensor" })?;
     // The tensor's constructor has checked that both fit the buffer, which fits this address space.
-    Ok((memory, tensor.offset() as usize, tensor.bytes() as usize))
+    Ok((memory, memory.skipped + tensor.offset() as usize, tensor.bytes() as usize))
 }
 
 fn busy<T>(_: TryLockError<T>) -> Error {
@@ -235,12 +241,12 @@ fn busy<T>(_: TryLockError<T>) -> Error {
 /// [`Error::Foreign`] when the tensor is not in host memory.
 pub fn read(tensor: &Tensor) -> Result<Read<'_>> {
     let (memory, start, len) = memory(tensor)?;
-    let lines = match memory.lines.try_read() {
-        Ok(lines) => lines,
+    let blocks = match memory.blocks.try_read() {
+        Ok(blocks) => blocks,
         Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
         Err(error) => return Err(busy(error)),
     };
-    Ok(Read { lines, start, len })
+    Ok(Read { blocks, start, len })
 }
 
 /// The elements of a host tensor, to be overwritten.
@@ -249,10 +255,10 @@ pub fn read(tensor: &Tensor) -> Result<Read<'_>> {
 /// [`Error::Foreign`] when the tensor is not in host memory.
 pub fn write(tensor: &Tensor) -> Result<Write<'_>> {
     let (memory, start, len) = memory(tensor)?;
-    let lines = match memory.lines.try_write() {
-        Ok(lines) => lines,
+    let blocks = match memory.blocks.try_write() {
+        Ok(blocks) => blocks,
         Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
         Err(error) => return Err(busy(error)),
     };
-    Ok(Write { lines, start, len })
+    Ok(Write { blocks, start, len })
 }

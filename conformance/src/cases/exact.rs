@@ -261,7 +261,7 @@ mod tests {
     fn exact_cases_are_exact() {
         let oracle = anychip_reference::open(1 << 30);
         for case in cases(Quick, 0).into_iter().filter(|case| case.check() == Check::Exact) {
-            let (op, _) = case.build_for(&*oracle, None).unwrap();
+            let (op, _) = case.build_for(&*oracle, None).unwrap().unwrap();
             let all = anychip_reference::judge(&op, &Numerics::f32()).unwrap();
             let Values::Real(values) = &all[0].values else { panic!("{}: no numbers", case.name) };
             let exact = values.iter().filter(|v| v.error() == 0.0).count();

@@ -40,13 +40,20 @@ impl Cases {
     }
 }
 
+/// Every case of a profile under a seed: those of the device itself, then those of operations in the order of the contract.
+pub fn cases(profile: Profile, seed: u64) -> Vec<Case> {
+    let mut all = crate::promises::cases(profile, seed);
+    all.extend(of_operations(profile, seed));
+    all
+}
+
 macro_rules! catalogue {
     ($($op:ident),* $(,)?) => {
         $(mod $op;)*
         mod exact;
 
-        /// Every case of a profile under a seed, in the order of the contract.
-        pub fn cases(profile: Profile, seed: u64) -> Vec<Case> {
+        /// Those of operations, in the order of the contract.
+        pub(crate) fn of_operations(profile: Profile, seed: u64) -> Vec<Case> {
             let mut all = Vec::new();
             $({
                 let mut cases = Cases { op_name: stringify!($op), seed, all: Vec::new() };

@@ -1,6 +1,7 @@
 //! Operations by the formats of their operands, and why a device does not run some.
 
 use super::{CaseResult, Counts, Outcome, Report};
+use crate::promises::DEVICE;
 use serde::Serialize;
 use std::fmt::Write;
 
@@ -103,9 +104,10 @@ impl FormatSummary {
         }
     }
 
-    /// The formats, or that they are not known.
+    /// The formats, or why there are none.
     pub(super) fn name(&self) -> &str {
-        self.format.as_deref().unwrap_or("formats not known")
+        let none = if self.op == DEVICE { "of no format" } else { "formats not known" };
+        self.format.as_deref().unwrap_or(none)
     }
 }
 

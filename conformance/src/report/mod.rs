@@ -15,6 +15,7 @@ pub use junit::junit;
 pub use statement::Statement;
 
 use crate::case::{Case, Profile};
+use crate::promises::DEVICE;
 use crate::rules::bound::Nearest;
 use crate::rules::{Broken, Rule};
 use crate::run::Selection;
@@ -335,18 +336,21 @@ impl Report {
         self.results.push(result);
     }
 
-    /// Draws the conclusion.
-    pub(crate) fn end(&mut self) {
+    /// Draws the conclusion. `lost` says that the device was, in words.
+    pub(crate) fn end(&mut self, lost: Option<&str>) {
         let Counts { selected, executed, failed, unsupported, fallback, .. } = self.counts;
         let mut reasons = Vec::new();
         if self.results.len() < selected {
-            reasons.push(format!("stopped after {} of {selected} cases", self.results.len()));
+            let why = lost.map_or(String::new(), |lost| format!(": {lost}"));
+            reasons.push(format!("stopped after {} of {selected} cases{why}", self.results.len()));
         }
         if failed > 0 {
             reasons.push(format!("{failed} of {executed} cases failed"));
         }
-        if executed == 0 {
-            reasons.push("the device ran no case itself, and what was not run has not passed".into());
+        let of_operations = || self.ops.iter().filter(|summary| summary.op != DEVICE);
+        let no_operation = of_operations().all(|summary| summary.counts.executed == 0);
+        if executed == 0 || no_operation && of_operations().next().is_some() {
+            reasons.push("the device ran no operation itself, and what was not run has not passed".into());
         }
         if self.strict && unsupported + fallback > 0 {
             reasons.push(format!("strict: {unsupported} cases unsupported, {fallback} run by another device"));

@@ -4,7 +4,7 @@
 //! standard output; whatever else a kernel or a driver prints is passed over. A child runs several cases, so that opening
 //! the device is paid for once, and is replaced when it ends or has to be ended.
 
-use super::{conclude, one};
+use super::{conclude, lost_in, one};
 use crate::SuiteError;
 use crate::case::Case;
 use crate::report::{CaseResult, Failure, Outcome, Report, declaration};
@@ -44,6 +44,8 @@ pub struct Isolation<'a> {
 struct Answer {
     result: CaseResult,
     declared: Option<String>,
+    /// Whether the device was lost, so that another child has to open it again.
+    lost: bool,
 }
 
 /// The child's side: runs each case that a line of `input` names, until there are no more.
@@ -66,7 +68,8 @@ pub fn serve(
         let unknown = || io::Error::new(io::ErrorKind::InvalidInput, format!("there is no case `{line}`"));
         let case = by_name.get(line.as_str()).ok_or_else(unknown)?;
         let (result, numerics) = one::result(device, &*oracle, case, selection);
-        let answer = Answer { result, declared: numerics.as_ref().map(declaration) };
+        let (declared, lost) = (numerics.as_ref().map(declaration), lost_in(device, &result).is_some());
+        let answer = Answer { result, declared, lost };
         // On a line of its own: a kernel may have left one unfinished.
         writeln!(output, "\n{MARK}{}", serde_json::to_string(&answer)?)?;
         output.flush()?;
@@ -105,11 +108,11 @@ pub fn run_isolated(
             if let Outcome::Failed(failure) | Outcome::Expected { failure, .. } = &mut answer.result.outcome {
                 (failure.op, failure.case) = (case.op_name, case.name.clone());
             }
-            worker = Some(ready);
+            worker = (!answer.lost).then_some(ready);
             Ok(answer)
         });
         let (result, declared) = match answer {
-            Ok(Answer { result, declared }) => (result, declared),
+            Ok(Answer { result, declared, .. }) => (result, declared),
             Err((rule, what)) => {
                 let failure = Failure::of(case, *Broken::plain(rule, what));
                 let (outcome, seconds) = (Outcome::Failed(Box::new(failure)), begun.elapsed().as_secs_f64());
@@ -126,7 +129,7 @@ pub fn run_isolated(
             break;
         }
     }
-    report.end();
+    report.end(None);
     Ok(report)
 }
 

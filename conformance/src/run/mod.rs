@@ -14,7 +14,7 @@ use crate::SuiteError;
 use crate::case::Case;
 use crate::report::{CaseResult, Failure, Outcome, Report, declaration};
 use crate::rules::{Broken, Rule};
-use anychip_core::Device;
+use anychip_core::{Device, Error};
 
 /// Memory of the oracle, for the operands of one case at a time.
 const ORACLE_BYTES: u64 = 64 << 30;
@@ -43,16 +43,31 @@ pub fn run_cases(
 ) -> Report {
     let oracle = anychip_reference::open(ORACLE_BYTES);
     let mut report = Report::begin(device, selection, cases);
+    let mut lost = None;
     for case in cases {
         let (result, numerics) = one::result(device, &*oracle, case, selection);
         let go_on = heard(&result);
+        lost = lost_in(device, &result);
         report.push(result, numerics.as_ref().map(declaration));
-        if !go_on {
+        if !go_on || lost.is_some() {
             break;
         }
     }
-    report.end();
+    report.end(lost.as_deref());
     report
+}
+
+/// What became of a device that was lost in a case: nothing that follows would say anything of it.
+fn lost_in(device: &dyn Device, result: &CaseResult) -> Option<String> {
+    if !matches!(result.outcome, Outcome::Failed(_) | Outcome::Expected { .. }) {
+        return None;
+    }
+    match device.open_stream() {
+        Err(error @ Error::DeviceLost { .. }) => {
+            Some(format!("{error}; a run in child processes (--isolate) opens it again for each case that follows"))
+        }
+        _ => None,
+    }
 }
 
 /// The result after a look at the list of expected failures.

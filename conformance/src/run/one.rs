@@ -11,7 +11,7 @@ use crate::rules::cause::Pattern;
 use crate::rules::spread::Numbers;
 use crate::rules::{self, Broken, Rule, structure};
 use anychip_core::ops::OpKind;
-use anychip_core::{Access, Device, Error, Numerics, Op, Support, Tensor};
+use anychip_core::{Access, Buffer, Device, Error, Numerics, Op, Support, Tensor};
 use anychip_reference::{Bounded, Output};
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -70,12 +70,19 @@ fn failed(case: &Case, broken: Broken) -> Outcome {
 fn attempt(device: &dyn Device, oracle: &dyn Device, case: &Case, seen: &mut Seen<'_>) -> (Outcome, Option<Numerics>) {
     let did_not_run = |what: &str, error: Error| failed(case, *Broken::plain(Rule::Ran, format!("{what}: {error}")));
     let (op, mut built) = match case.build(device) {
-        Ok(both) => both,
+        Ok(Some(both)) => both,
+        Ok(None) => return (promised(device, oracle, case), None),
         Err(error) => return (did_not_run("the operands could not be made", error), None),
     };
     seen.formats = Some(format_tag::formats(&op));
     if let Support::Unsupported(reason) = device.supports(&op) {
-        return (Outcome::Unsupported { reason: reason.to_string() }, None);
+        return match refused(&op, &mut built) {
+            Ok(()) => (Outcome::Unsupported { reason: reason.to_string() }, None),
+            Err(broken) => (failed(case, *broken), None),
+        };
+    }
+    if let Err(broken) = answers_alike(device, &op) {
+        return (failed(case, *broken), None);
     }
     let numerics = device.numerics(&op);
     let before = fallbacks(device);
@@ -109,6 +116,45 @@ fn attempt(device: &dyn Device, oracle: &dyn Device, case: &Case, seen: &mut See
             });
     }
     (outcome, Some(numerics))
+}
+
+/// Whether the device says of the operation over buffers that hold nothing that it runs it, as it said of this one.
+fn answers_alike(device: &dyn Device, op: &Op) -> Result<(), Box<Broken>> {
+    let over_nothing = op.rebind(&mut |_, _, tensor| {
+        let nothing = Buffer::phantom(tensor.offset() + tensor.bytes());
+        Ok(Tensor::new(&nothing, tensor.offset(), tensor.dtype(), tensor.sizes())?)
+    });
+    let of_suite = |error| Broken::plain(Rule::Ran, format!("the operation over nothing: {error}"));
+    match device.supports(&over_nothing.map_err(of_suite)?) {
+        Support::Native => Ok(()),
+        Support::Unsupported(reason) => {
+            let what = format!("the device runs this, and says of it over buffers that hold nothing: {reason}");
+            Err(Broken::plain(Rule::R0, what))
+        }
+    }
+}
+
+/// Whether a device that says it does not run an operation refuses it.
+fn refused(op: &Op, built: &mut Built) -> Result<(), Box<Broken>> {
+    let got = match built.stream.enqueue(op) {
+        Err(Error::Unsupported { .. }) => return Ok(()),
+        Err(other) => format!("failed: {other}"),
+        Ok(()) => "took it".into(),
+    };
+    let what = format!("the device says that it does not run this, and when it was asked to it {got}");
+    Err(Broken::plain(Rule::R0, what))
+}
+
+/// What came of a case of the device itself.
+fn promised(device: &dyn Device, oracle: &dyn Device, case: &Case) -> Outcome {
+    let before = fallbacks(device);
+    let kept = case.promise().map_or(Ok(()), |promise| promise.keep(device, oracle, case.seed()));
+    match (kept, fallbacks(device)) {
+        (Err(Stop::Broken(broken)), _) => failed(case, *broken),
+        (Err(Stop::Unsupported(reason)), _) => Outcome::Unsupported { reason },
+        (Ok(()), now) if now == before => Outcome::Passed { nearest: None },
+        (Ok(()), now) => Outcome::Fallback { ops: grown(&before, &now), nearest: None },
+    }
 }
 
 fn fallbacks(device: &dyn Device) -> BTreeMap<&'static str, u64> {

@@ -52,8 +52,10 @@ pub fn replay(device: &dyn Device, file: &Path, selection: &Selection) -> Result
     let mut other_inputs = Vec::new();
     let mut cases = Vec::new();
     for case in selection.cases()? {
-        let (op, built) =
-            case.build(device).map_err(|error| failed(format!("the operands of {name} cannot be made: {error}")))?;
+        let made = case.build(device);
+        let made = made.map_err(|error| failed(format!("the operands of {name} cannot be made: {error}")))?;
+        let of_device = || none(&format!("{name} is of the device itself and has no operands; run it by its name"));
+        let (op, built) = made.ok_or_else(of_device)?;
         let before = contents(&op, &tensors).map_err(|reason| failed(format!("{reason}, in {name}")))?;
         other_inputs.extend(others(&op, &built, &before));
         cases.push(Case::over(case, Contents { before, differ: !other_inputs.is_empty() }));

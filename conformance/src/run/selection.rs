@@ -1,6 +1,7 @@
 //! Which cases of the catalogue are run.
 
 use crate::case::{Case, Profile, split_seed};
+use crate::promises::DEVICE;
 use crate::{ExpectedFailures, SuiteError, cases};
 use anychip_core::ops::NAMES;
 use std::path::PathBuf;
@@ -8,7 +9,7 @@ use std::path::PathBuf;
 /// Which cases to run.
 #[derive(Clone, Debug, Default)]
 pub struct Selection {
-    /// Operations by name; all if empty.
+    /// Operations by name, `device` for the device itself; all if empty.
     pub ops: Vec<String>,
     /// How much of the catalogue.
     pub profile: Profile,
@@ -25,15 +26,16 @@ pub struct Selection {
 }
 
 impl Selection {
-    /// The selected cases, in the order of the contract.
+    /// The selected cases: those of the device itself, then those of operations in the order of the contract.
     ///
     /// # Errors
     /// [`SuiteError::UnknownOp`], [`SuiteError::UnknownCase`], [`SuiteError::NothingSelected`],
     /// [`SuiteError::NoCases`].
     pub fn cases(&self) -> Result<Vec<Case>, SuiteError> {
         for name in &self.ops {
-            if !NAMES.contains(&name.as_str()) {
-                return Err(SuiteError::UnknownOp { name: name.clone(), near: near(name, NAMES.iter().copied()) });
+            if name != DEVICE && !NAMES.contains(&name.as_str()) {
+                let all = std::iter::once(DEVICE).chain(NAMES.iter().copied());
+                return Err(SuiteError::UnknownOp { name: name.clone(), near: near(name, all) });
             }
         }
         let selected = |case: &Case| self.ops.is_empty() || self.ops.iter().any(|op| op == case.op_name);
@@ -119,6 +121,6 @@ mod tests {
         let selection = Selection { case: Some(stem.clone()), seed: 3, ..Selection::default() };
         assert_eq!(selection.cases().unwrap()[0].name, format!("{stem}/seed3"));
         let other = Selection { ops: vec!["rope".into()], ..selection };
-        assert!(matches!(other.cases().unwrap_err(), SuiteError::NothingSelected { op: "sparse_attention", .. }));
+        assert!(matches!(other.cases().unwrap_err(), SuiteError::NothingSelected { op: "device", .. }));
     }
 }

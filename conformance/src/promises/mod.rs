@@ -1,0 +1,98 @@
+//! Cases of the device itself: memory, streams, events, recordings and refusals, whatever operations it runs.
+//!
+//! Each is a promise of the contract's [`Device`] and [`Stream`](anychip_core::Stream) that shows only between calls: what
+//! lies in memory once its owner let go, which of two streams was first, what a refusal leaves behind. Work that is needed
+//! for it is an operation of the catalogue that the device runs, and its results are judged by the oracle as always.
+
+mod events;
+mod job;
+mod lost;
+mod memory;
+mod recordings;
+mod refusals;
+mod streams;
+mod work;
+
+pub use lost::when_lost;
+
+use crate::case::{Case, Profile};
+use crate::relation::Stop;
+use crate::rules::{Broken, Rule};
+use anychip_core::{Device, DeviceInfo, Error, Stream};
+use work::Work;
+
+/// What stands for the operation in the names of these cases.
+pub(crate) const DEVICE: &str = "device";
+
+/// Something that a device promises beside its operations.
+#[derive(Clone, Copy)]
+pub(crate) struct Promise {
+    name: &'static str,
+    profile: Profile,
+    keep: fn(&Trial<'_>) -> Result<(), Stop>,
+}
+
+impl Promise {
+    const fn quick(name: &'static str, keep: fn(&Trial<'_>) -> Result<(), Stop>) -> Promise {
+        Promise { name, profile: Profile::Quick, keep }
+    }
+
+    const fn full(name: &'static str, keep: fn(&Trial<'_>) -> Result<(), Stop>) -> Promise {
+        Promise { name, profile: Profile::Full, keep }
+    }
+
+    /// Whether `device` keeps it. `seed` is the case's.
+    pub(crate) fn keep(self, device: &dyn Device, oracle: &dyn Device, seed: u64) -> Result<(), Stop> {
+        (self.keep)(&Trial { device, oracle, info: device.info(), seed })
+    }
+}
+
+/// The cases of a profile under a seed.
+pub(crate) fn cases(profile: Profile, seed: u64) -> Vec<Case> {
+    let all = [memory::PROMISES, streams::PROMISES, events::PROMISES, recordings::PROMISES, refusals::PROMISES];
+    let of_profile = all.concat().into_iter().filter(|promise| promise.profile <= profile);
+    of_profile.map(|promise| Case::of_device(promise, promise.name, promise.profile, seed)).collect()
+}
+
+/// The device that is tried, and what it is tried with.
+struct Trial<'a> {
+    device: &'a dyn Device,
+    oracle: &'a dyn Device,
+    info: DeviceInfo,
+    seed: u64,
+}
+
+impl Trial<'_> {
+    fn stream(&self) -> Result<Box<dyn Stream>, Stop> {
+        self.device.open_stream().map_err(|error| failed("a stream could not be opened", error))
+    }
+
+    /// An operation of the catalogue that the device runs.
+    fn work(&self) -> Result<Work, Stop> {
+        Work::find(self)?.ok_or_else(|| Stop::Unsupported("operation must be one that can show it, got none".into()))
+    }
+
+    /// Bytes that no other `number` has, of no length's pattern.
+    fn bytes(&self, number: u64, len: usize) -> Vec<u8> {
+        let start = (self.seed ^ number.wrapping_mul(0x9E37_79B9_7F4A_7C15)).wrapping_add(number);
+        (0..len as u64).map(|i| ((start.wrapping_add(i)).wrapping_mul(0xD6E8_FEB8_6659_FD93) >> 56) as u8).collect()
+    }
+}
+
+/// A promise that was not kept.
+fn broken(what: impl Into<String>) -> Stop {
+    Stop::Broken(Broken::plain(Rule::R0, what))
+}
+
+/// A call that was to succeed and did not.
+fn failed(what: &str, error: Error) -> Stop {
+    Stop::Broken(Broken::plain(Rule::Ran, format!("{what}: {error}")))
+}
+
+/// Bytes that are to be equal; `what` says of what.
+fn same(what: &str, got: &[u8], want: &[u8]) -> Result<(), Stop> {
+    let at = got.iter().zip(want).position(|(got, want)| got != want);
+    let Some(at) = at.or((got.len() != want.len()).then(|| got.len().min(want.len()))) else { return Ok(()) };
+    let show = |bytes: &[u8]| bytes.get(at).map_or("nothing".into(), |byte| format!("{byte:#04x}"));
+    Err(Stop::Broken(Broken::at(Rule::R0, "bytes", vec![at], what, show(got), show(want))))
+}

@@ -1,0 +1,85 @@
+//! Recordings: the same as queueing their operations, as often as they are replayed.
+
+use super::job::Job;
+use super::streams::Chain;
+use super::work::Delay;
+use super::{Promise, Trial, failed};
+use crate::relation::Stop;
+use anychip_core::{Access, Tensor};
+
+pub(super) const PROMISES: &[Promise] = &[
+    Promise::quick("recordings/replayed", replayed),
+    Promise::quick("recordings/one_from_the_other", one_from_the_other),
+    Promise::quick("recordings/several", several),
+];
+
+/// A recording is replayed in flight over new contents, on its own stream and another, and dropped before it has run.
+fn replayed(trial: &Trial<'_>) -> Result<(), Stop> {
+    let work = trial.work()?;
+    let delay = Delay::new(trial, &work)?;
+    let contents: Vec<_> = (1..4).map(|number| Ok(work.job(trial, number)?.contents())).collect::<Result<_, Stop>>()?;
+    let mut job = work.job(trial, 0)?;
+    let mut streams = [trial.stream()?, trial.stream()?];
+    for (which, stream) in ["the stream that recorded", "another stream"].iter().zip(0..) {
+        let recording = streams[0].record(vec![job.op.clone()]).map_err(|error| failed("recording", error))?;
+        let stream = &mut *streams[stream];
+        let buffers = job.buffers();
+        let mut kept = Vec::new();
+        delay.on(stream)?;
+        for contents in &contents {
+            // The bytes are the caller's again when the call returns, as with a write.
+            let mut bytes = contents.clone();
+            let updates: Vec<(&Tensor, &[u8])> = buffers.iter().zip(bytes.iter().map(Vec::as_slice)).collect();
+            stream.replay(&recording, &updates).map_err(|error| failed("replaying", error))?;
+            bytes.iter_mut().for_each(|bytes| bytes.fill(0xFF));
+            kept.push(job.keep(trial, stream)?);
+            job.poison(stream)?;
+        }
+        drop(recording);
+        for (turn, (contents, kept)) in contents.iter().zip(&kept).enumerate() {
+            job.becomes(contents);
+            let what = format!("replay {} of 3 on {which}, over new contents", turn + 1);
+            job.judge_bytes(trial, &kept.read(stream)?, &what)?;
+        }
+        stream.synchronize().map_err(|error| failed("synchronize", error))?;
+    }
+    Ok(())
+}
+
+/// A recorded chain: each operation reads what the one before it wrote.
+fn one_from_the_other(trial: &Trial<'_>) -> Result<(), Stop> {
+    let mut stream = trial.stream()?;
+    let chain = Chain::new(trial, &mut *stream)?;
+    let recording = stream.record(chain.ops.clone()).map_err(|error| failed("recording", error))?;
+    stream.replay(&recording, &[]).map_err(|error| failed("replaying", error))?;
+    chain.judge(trial, &mut *stream, "a recorded chain, each over the result of the one before")
+}
+
+/// An empty recording is nothing; one replayed with nothing new gives the same again; a later update of one tensor counts.
+fn several(trial: &Trial<'_>) -> Result<(), Stop> {
+    let work = trial.work()?;
+    let jobs = [work.job(trial, 1)?, work.job(trial, 2)?, work.job(trial, 3)?];
+    let mut stream = trial.stream()?;
+    let empty = stream.record(Vec::new()).map_err(|error| failed("recording nothing", error))?;
+    stream.replay(&empty, &[]).map_err(|error| failed("replaying nothing", error))?;
+    let ops = jobs.iter().map(|job| job.op.clone()).collect();
+    let recording = stream.record(ops).map_err(|error| failed("recording", error))?;
+    let (buffers, contents) = (jobs[0].buffers(), jobs[0].contents());
+    let wrong: Vec<Vec<u8>> = contents.iter().map(|bytes| vec![0xFF; bytes.len()]).collect();
+    let twice = buffers.iter().zip(&wrong).chain(buffers.iter().zip(&contents));
+    let updates: Vec<(&Tensor, &[u8])> = twice.map(|(whole, bytes)| (whole, bytes.as_slice())).collect();
+    jobs[1].write(&mut *stream)?;
+    jobs[2].write(&mut *stream)?;
+    // Where an operation goes on from what it left, only its first turn starts from the contents.
+    let carries = |job: &Job| job.op.operands().iter().any(|(_, access, _)| *access == Access::ReadWrite);
+    let turns = if jobs.iter().any(carries) { 1 } else { 3 };
+    for turn in 1..=turns {
+        jobs[0].poison(&mut *stream)?;
+        stream.replay(&recording, &updates).map_err(|error| failed("replaying", error))?;
+        for (at, job) in jobs.iter().enumerate() {
+            let what = format!("operation {} of 3 in a recording, turn {turn}", at + 1);
+            job.judge(trial, &mut *stream, &what)?;
+        }
+    }
+    Ok(())
+}
