@@ -5,7 +5,7 @@ mod common;
 
 use anychip_conformance::{CaseResult, ExpectedFailures, Isolation, Report, Rule, Selection, run, run_isolated, serve};
 use anychip_core::Op;
-use common::{Bench, Fault, Faulty};
+use common::{Bench, Fault, faulty};
 use std::collections::BTreeSet;
 use std::io;
 use std::process::Command;
@@ -49,7 +49,7 @@ fn child() {
         _ => return,
     };
     let cases = selection().cases().unwrap();
-    serve(&Faulty::new(fault), &cases, &selection(), io::stdin().lock(), io::stdout()).unwrap();
+    serve(&faulty(fault), &cases, &selection(), io::stdin().lock(), io::stdout()).unwrap();
     // libtest has nothing to add.
     std::process::exit(0);
 }
@@ -110,7 +110,7 @@ fn a_hang_is_the_result_of_its_case() {
 /// A failure that the child found comes over whole.
 #[test]
 fn failures_are_those_of_one_process() {
-    let here = run(&Faulty::new(|_, _| Ok(())), &selection(), &mut |_| true).unwrap();
+    let here = run(&faulty(|_, _| Ok(())), &selection(), &mut |_| true).unwrap();
     let there = isolated("unwritten", Duration::from_secs(60), 100, &selection());
     let said = |report: &Report| report.failures().map(|f| format!("{f:?}")).collect::<Vec<_>>();
     assert!(here.counts.failed > 10 && said(&here) == said(&there), "{}", there.matrix());
