@@ -159,8 +159,9 @@ mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
     use crate::prelude::*;
+    use anychip_core::forward::{Hooks, Recordings, Wrapped};
     use anychip_core::host::{HostDevice, Kernels};
-    use anychip_core::{Numerics, Support, WithFallback};
+    use anychip_core::{DeviceInfo, Numerics, Support, WithFallback};
     use std::sync::atomic::{AtomicU64, Ordering};
 
     /// Doubles a row the number of times `right`, then leaves the output as it is.
@@ -232,31 +233,23 @@ mod tests {
     }
 
     /// The CPU, under another clock than its events have.
-    struct Claims(Box<dyn Device>);
+    struct Claims;
 
-    impl Device for Claims {
-        fn info(&self) -> anychip_core::DeviceInfo {
-            let mut info = self.0.info();
+    impl Hooks for Claims {
+        fn recordings(&self, _: &dyn Device) -> Recordings {
+            Recordings::Whole
+        }
+
+        fn info(&self, inner: &dyn Device) -> DeviceInfo {
+            let mut info = inner.info();
             info.clock = Clock::Simulated;
             info
-        }
-
-        fn allocate(&self, bytes: u64) -> Result<anychip_core::Buffer> {
-            self.0.allocate(bytes)
-        }
-
-        fn open_stream(&self) -> Result<Box<dyn Stream>> {
-            self.0.open_stream()
-        }
-
-        fn supports(&self, op: &Op) -> Support {
-            self.0.supports(op)
         }
     }
 
     #[test]
     fn a_time_of_another_clock_is_refused() {
-        let device = Claims(anychip_cpu::open());
+        let device = Wrapped::new(anychip_cpu::open(), Claims);
         let mut subject = Subject::new(&device, "linear/doubled", doubled).unwrap();
         assert_eq!(subject.label(), "linear/doubled/cpu@simulated");
         let refused = subject.time(1).unwrap_err();

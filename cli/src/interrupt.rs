@@ -2,9 +2,8 @@
 
 use crate::error::Failure;
 use crate::output;
-use anychip_core::{
-    Buffer, Device, DeviceInfo, Error, Event, Numerics, Op, Recording, Result, Stream, Support, Tensor,
-};
+use anychip_core::forward::{Hooks, Inner, Recordings, Wrapped};
+use anychip_core::{Device, Error, Op, Recording, Result, Tensor};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -36,107 +35,37 @@ pub(crate) fn check() -> Result<(), Failure> {
     if raised() { Err(Failure::Interrupted) } else { Ok(()) }
 }
 
-/// A device that refuses further operations once `flag` is set, so that a long prefill or verification stops soon: the
-/// model's calls run to their end otherwise.
-///
-/// It forwards every method, provided ones too: an override of the device must not be lost here.
-pub(crate) struct Interruptible {
-    device: Box<dyn Device>,
-    flag: &'static AtomicBool,
-}
+/// Refuses further operations once the flag is set, so that a long prefill or verification stops soon: the model's calls
+/// run to their end otherwise.
+pub(crate) struct Interruptible(&'static AtomicBool);
 
 impl Interruptible {
     pub(crate) fn over(device: Box<dyn Device>, flag: &'static AtomicBool) -> Arc<dyn Device> {
-        Arc::new(Interruptible { device, flag })
-    }
-}
-
-impl Device for Interruptible {
-    fn info(&self) -> DeviceInfo {
-        self.device.info()
+        Arc::new(Wrapped::new(device, Interruptible(flag)))
     }
 
-    fn allocate(&self, bytes: u64) -> Result<Buffer> {
-        self.device.allocate(bytes)
-    }
-
-    fn open_stream(&self) -> Result<Box<dyn Stream>> {
-        let info = self.info();
-        let stream = self.device.open_stream()?;
-        Ok(Box::new(Watched { stream, name: info.name, asynchronous: info.asynchronous, flag: self.flag }))
-    }
-
-    fn supports(&self, op: &Op) -> Support {
-        self.device.supports(op)
-    }
-
-    fn numerics(&self, op: &Op) -> Numerics {
-        self.device.numerics(op)
-    }
-
-    fn fallbacks(&self) -> Vec<(&'static str, u64)> {
-        self.device.fallbacks()
-    }
-}
-
-struct Watched {
-    stream: Box<dyn Stream>,
-    name: String,
-    asynchronous: bool,
-    flag: &'static AtomicBool,
-}
-
-impl Watched {
-    fn look(&self) -> Result<()> {
-        if self.flag.load(Ordering::Relaxed) {
-            return Err(Error::Device { device: self.name.clone(), cause: "interrupted".into() });
+    fn look(&self, inner: &Inner<'_>) -> Result<()> {
+        if self.0.load(Ordering::Relaxed) {
+            return Err(Error::Device { device: inner.device.info().name, cause: "interrupted".into() });
         }
         Ok(())
     }
 }
 
-impl Stream for Watched {
-    fn write(&mut self, to: &Tensor, bytes: &[u8]) -> Result<()> {
-        self.stream.write(to, bytes)
+impl Hooks for Interruptible {
+    // A device that computes within the call would be in there for a whole step: look before each operation.
+    fn recordings(&self, inner: &dyn Device) -> Recordings {
+        if inner.info().asynchronous { Recordings::Whole } else { Recordings::ByOperation }
     }
 
-    fn read(&mut self, from: &Tensor, bytes: &mut [u8]) -> Result<()> {
-        self.stream.read(from, bytes)
+    fn enqueue(&self, inner: &mut Inner<'_>, op: &Op) -> Result<()> {
+        self.look(inner)?;
+        inner.stream.enqueue(op)
     }
 
-    fn enqueue(&mut self, op: &Op) -> Result<()> {
-        self.look()?;
-        self.stream.enqueue(op)
-    }
-
-    fn synchronize(&mut self) -> Result<()> {
-        self.stream.synchronize()
-    }
-
-    fn mark(&mut self) -> Result<Event> {
-        self.stream.mark()
-    }
-
-    fn wait(&mut self, event: &Event) -> Result<()> {
-        self.stream.wait(event)
-    }
-
-    fn copy(&mut self, from: &Tensor, to: &Tensor) -> Result<()> {
-        self.stream.copy(from, to)
-    }
-
-    fn record(&mut self, ops: Vec<Op>) -> Result<Recording> {
-        self.stream.record(ops)
-    }
-
-    fn replay(&mut self, recording: &Recording, updates: &[(&Tensor, &[u8])]) -> Result<()> {
-        self.look()?;
-        if self.asynchronous {
-            return self.stream.replay(recording, updates);
-        }
-        // A device that computes within the call would be in there for a whole step: look before each operation.
-        updates.iter().try_for_each(|(tensor, bytes)| self.stream.write(tensor, bytes))?;
-        recording.ops().iter().try_for_each(|op| self.enqueue(op))
+    fn replay(&self, inner: &mut Inner<'_>, recording: &Recording, updates: &[(&Tensor, &[u8])]) -> Result<()> {
+        self.look(inner)?;
+        self.recordings(inner.device).replay(self, inner, recording, updates)
     }
 }
 

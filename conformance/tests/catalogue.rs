@@ -2,7 +2,9 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use anychip_conformance::{Profile, Selection, cases};
+use anychip_core::forward::{Hooks, Recordings, Wrapped};
 use anychip_core::ops::NAMES;
+use anychip_core::{Device, DeviceInfo, Op, Support};
 use std::collections::BTreeSet;
 
 #[test]
@@ -73,28 +75,25 @@ fn another_seed_gives_other_bytes() {
 
 #[test]
 fn operands_begin_where_the_device_takes_them() {
-    use anychip_core::{Buffer, Device, DeviceInfo, Result, Stream, Support};
-    struct Picky(Box<dyn Device>);
-    impl Device for Picky {
-        fn info(&self) -> DeviceInfo {
-            let mut info = self.0.info();
+    struct Picky;
+    impl Hooks for Picky {
+        fn recordings(&self, _: &dyn Device) -> Recordings {
+            Recordings::Whole
+        }
+        fn info(&self, inner: &dyn Device) -> DeviceInfo {
+            let mut info = inner.info();
             info.alignment = 4096;
             info
         }
-        fn allocate(&self, bytes: u64) -> Result<Buffer> {
-            self.0.allocate(bytes)
-        }
-        fn open_stream(&self) -> Result<Box<dyn Stream>> {
-            self.0.open_stream()
-        }
-        fn supports(&self, op: &anychip_core::Op) -> Support {
+        fn supports(&self, inner: &dyn Device, op: &Op) -> Support {
             let aligned = op.operands().iter().all(|(_, _, t)| t.offset() % 4096 == 0);
             assert!(aligned, "{} has an operand elsewhere", op.name());
-            self.0.supports(op)
+            inner.supports(op)
         }
     }
+    let device = Wrapped::new(anychip_cpu::open(), Picky);
     let ops = vec!["kv_store".into(), "linear".into()];
     let selection = Selection { ops, ..Selection::default() };
-    let report = anychip_conformance::run(&Picky(anychip_cpu::open()), &selection, &mut |_| true).unwrap();
+    let report = anychip_conformance::run(&device, &selection, &mut |_| true).unwrap();
     assert!(report.passed, "{}", report.matrix());
 }

@@ -2,7 +2,8 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use anychip_conformance::{Report, Selection, run};
-use anychip_core::{Accumulator, Buffer, Device, DeviceInfo, Numerics, Op, Result, Stream, Support, ops};
+use anychip_core::forward::{Hooks, Recordings, Wrapped};
+use anychip_core::{Accumulator, Device, Numerics, Op, ops};
 
 fn quick(device: &dyn Device, seed: u64) -> Report {
     run(device, &Selection { seed, ..Selection::default() }, &mut |_| true).unwrap()
@@ -35,26 +36,14 @@ fn reference_passes() {
 }
 
 /// The CPU, declaring the arithmetic of a coarser chip: a narrow accumulator that truncates, rough functions, flushing.
-struct Modest(Box<dyn Device>);
+struct Modest;
 
-impl Device for Modest {
-    fn info(&self) -> DeviceInfo {
-        self.0.info()
+impl Hooks for Modest {
+    fn recordings(&self, _: &dyn Device) -> Recordings {
+        Recordings::Whole
     }
 
-    fn allocate(&self, bytes: u64) -> Result<Buffer> {
-        self.0.allocate(bytes)
-    }
-
-    fn open_stream(&self) -> Result<Box<dyn Stream>> {
-        self.0.open_stream()
-    }
-
-    fn supports(&self, op: &Op) -> Support {
-        self.0.supports(op)
-    }
-
-    fn numerics(&self, _op: &Op) -> Numerics {
+    fn numerics(&self, _: &dyn Device, _: &Op) -> Numerics {
         Numerics {
             accumulator: Accumulator { significand_bits: 14, terms_per_rounding: 16, truncates: true },
             function_ulps: 64.0,
@@ -68,7 +57,7 @@ impl Device for Modest {
 /// was promised.
 #[test]
 fn who_declares_less_gets_wider_bounds_and_finite_ones() {
-    let device = Modest(anychip_cpu::open());
+    let device = Wrapped::new(anychip_cpu::open(), Modest);
     assert_passes(&device, 0..3);
     let report = quick(&device, 3);
     let declared = |op: &str| report.ops.iter().find(|o| o.op == op).unwrap().declared.clone();

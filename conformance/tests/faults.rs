@@ -5,7 +5,7 @@ mod common;
 
 use anychip_conformance::{Report, Rule, Selection, run_cases};
 use anychip_core::{Access, DType, Op, Result, Tensor, ops};
-use common::{Bench, Fault, Faulty, beside, operand};
+use common::{Bench, Fault, beside, faulty, operand};
 use half::{bf16, f16};
 use std::collections::BTreeSet;
 
@@ -13,7 +13,7 @@ fn report(fault: Fault, ops: &[&str]) -> Report {
     let selection = Selection { ops: ops.iter().map(|op| op.to_string()).collect(), ..Selection::default() };
     // Two runs with one fault are equal: relations are no judge of these.
     let cases = selection.cases().unwrap().into_iter().filter(|c| !["/r4-", "/r5-"].iter().any(|r| c.name.contains(r)));
-    run_cases(&Faulty::new(fault), &cases.collect::<Vec<_>>(), &selection, &mut |_| true)
+    run_cases(&faulty(fault), &cases.collect::<Vec<_>>(), &selection, &mut |_| true)
 }
 
 /// Every operation has cases that fail, by `rule`; `share` is the least part of all cases that do.

@@ -7,7 +7,7 @@ mod later;
 
 use anychip_conformance::{CaseResult, ExpectedFailures, Isolation, Report, Rule, Selection, run, run_isolated, serve};
 use anychip_core::{Device, Op};
-use common::{Bench, Fault, Faulty};
+use common::{Bench, Fault, faulty};
 use later::{Later, Slip};
 use std::collections::BTreeSet;
 use std::io;
@@ -55,7 +55,7 @@ fn child() {
     let cases = selection().cases().unwrap();
     let is_lost = std::env::var(FAULT).as_deref() == Ok("lost");
     let device: Box<dyn Device> =
-        if is_lost { Box::new(Later::new(Slip::LosesItself)) } else { Box::new(Faulty::new(fault)) };
+        if is_lost { Box::new(Later::new(Slip::LosesItself)) } else { Box::new(faulty(fault)) };
     serve(&*device, &cases, &selection(), io::stdin().lock(), io::stdout()).unwrap();
     // libtest has nothing to add.
     std::process::exit(0);
@@ -128,7 +128,7 @@ fn a_lost_device_is_opened_again() {
 /// A failure that the child found comes over whole.
 #[test]
 fn failures_are_those_of_one_process() {
-    let here = run(&Faulty::new(|_, _| Ok(())), &selection(), &mut |_| true).unwrap();
+    let here = run(&faulty(|_, _| Ok(())), &selection(), &mut |_| true).unwrap();
     let there = isolated("unwritten", Duration::from_secs(60), 100, &selection());
     let said = |report: &Report| report.failures().map(|f| format!("{f:?}")).collect::<Vec<_>>();
     assert!(here.counts.failed > 10 && said(&here) == said(&there), "{}", there.matrix());

@@ -4,7 +4,8 @@
 mod common;
 
 use anychip_conformance::{ExpectedFailures, Outcome, Report, Selection, junit, run};
-use common::{Bare, Bench, Faulty};
+use anychip_core::{Device, Op};
+use common::{Bench, bare, faulty};
 use quick_xml::Reader;
 use quick_xml::events::{BytesStart, Event};
 use std::collections::BTreeMap;
@@ -157,12 +158,12 @@ fn of(ops: &[&str], list: &str, strict: bool) -> Selection {
 }
 
 /// Panics with a message that nobody would write, in `rope` and `embed`.
-fn noisy() -> Faulty {
-    let fault = |bench: &mut Bench<'_>, op: &anychip_core::Op| match op.name() {
+fn noisy() -> impl Device {
+    let fault = |bench: &mut Bench<'_>, op: &Op| match op.name() {
         "rope" | "embed" => std::panic::panic_any(HOSTILE.to_owned()),
         _ => bench.run(op),
     };
-    Faulty::new(fault)
+    faulty(fault)
 }
 
 fn reports() -> Vec<Report> {
@@ -173,7 +174,7 @@ fn reports() -> Vec<Report> {
     last.outcome = Outcome::Unsupported { reason: HOSTILE.into() };
     mixed.device.description = HOSTILE.into();
     let bare = |strict| {
-        let device = Bare(anychip_cpu::open());
+        let device = bare();
         run(&device, &of(&["rope"], "", strict), &mut |_| true).unwrap()
     };
     vec![mixed, bare(false), bare(true)]

@@ -7,7 +7,7 @@ use anychip_conformance::{
     Counts, ExpectedFailures, Outcome, Report, Rule, Selection, SuiteError, html, junit, replay, run, run_cases,
 };
 use anychip_core::{Access, DType, Op, Result};
-use common::{Bench, Fault, Faulty, operand};
+use common::{Bench, Fault, faulty, operand};
 use safetensors::SafeTensors;
 
 /// Sine and cosine of the wrong sign: the second half of what rope turns.
@@ -28,7 +28,7 @@ fn selection(ops: &[&str], list: &str) -> Selection {
 fn report(fault: Fault, selection: &Selection) -> Report {
     let mut cases = selection.cases().unwrap();
     cases.retain(|case| !case.name.contains("/r4-") && !case.name.contains("/r5-"));
-    run_cases(&Faulty::new(fault), &cases, selection, &mut |_| true)
+    run_cases(&faulty(fault), &cases, selection, &mut |_| true)
 }
 
 const ROPE: &str = "[[expected_failures]]\ncase = \"rope\"\nreason = \"<angles> & \\\"signs\\\"\"\n";
@@ -115,7 +115,7 @@ fn a_saved_failure_holds_everything_and_runs_again() {
     assert!((element - failure.want.parse::<f64>().unwrap()).abs() <= 1e-12 * element.abs(), "{failure}");
 
     let selection = Selection::default();
-    let wrong = replay(&Faulty::new(rope_backwards), first, &selection).unwrap();
+    let wrong = replay(&faulty(rope_backwards), first, &selection).unwrap();
     assert!(wrong.same_inputs && !wrong.report.passed && wrong.report.results.len() == 1);
     assert_eq!((wrong.saved_message.as_str(), wrong.case.as_str()), (&*failure.message, &*failure.case));
     let right = replay(&*anychip_cpu::open(), first, &selection).unwrap();

@@ -5,7 +5,7 @@ mod common;
 
 use anychip_conformance::{ExpectedFailures, Report, Selection, html, run};
 use anychip_core::{Device, Op, Result, WithFallback};
-use common::{Bare, Bench, Faulty};
+use common::{Bench, bare, faulty};
 
 /// Wrong signs in `rope`, nothing written in `hadamard`.
 fn broken(bench: &mut Bench<'_>, op: &Op) -> Result<()> {
@@ -31,12 +31,12 @@ fn judged(device: &dyn Device, name: &str, ops: &[&str], list: &str) -> Report {
 fn reports() -> [Report; 4] {
     let list = "[[expected_failures]]\ncase = \"hadamard\"\nreason = \"<b>known</b> & listed\"\n";
     let ops = ["linear", "dequantize", "rope", "hadamard"];
-    let half = WithFallback::new(Box::new(Bare(anychip_cpu::open())), anychip_cpu::open());
+    let half = WithFallback::new(Box::new(bare()), anychip_cpu::open());
     [
         judged(&*anychip_cpu::open(), "right", &ops, ""),
-        judged(&Faulty::new(broken), "broken", &ops, list),
+        judged(&faulty(broken), "broken", &ops, list),
         judged(&half, "half", &ops, ""),
-        judged(&Bare(anychip_cpu::open()), "bare", &ops[..3], ""),
+        judged(&bare(), "bare", &ops[..3], ""),
     ]
 }
 

@@ -5,11 +5,10 @@
 mod common;
 
 use anychip_conformance::{Outcome, Profile, Report, Rule, Selection, cases, run, run_cases};
+use anychip_core::forward::{Hooks, Recordings, Wrapped};
 use anychip_core::ops::{Linear, OpKind};
-use anychip_core::{
-    Access, Buffer, DType, Determinism, Device, DeviceInfo, Numerics, Op, Result, Stream, Support, Tensor,
-};
-use common::{Bench, Fault, Faulty, operand};
+use anychip_core::{Access, DType, Determinism, Device, Numerics, Op, Result, Tensor};
+use common::{Bench, Fault, faulty, operand};
 use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::time::Instant;
@@ -24,7 +23,7 @@ fn related(device: &dyn Device, seed: u64) -> Report {
 
 fn of(fault: Fault, ops: &[&str]) -> Report {
     let ops = ops.iter().map(|op| op.to_string()).collect();
-    run(&Faulty::new(fault), &Selection { ops, ..Selection::default() }, &mut |_| true).unwrap()
+    run(&faulty(fault), &Selection { ops, ..Selection::default() }, &mut |_| true).unwrap()
 }
 
 /// Failures by the second part of the case's name, and the rules they name.
@@ -232,28 +231,16 @@ fn a_result_out_of_proportion() {
     assert!(failed["r4-scaled"].iter().all(|&rule| rule == Rule::R4), "{failed:?}");
 }
 
-/// A device, and what it declares instead.
-struct Declares(Faulty, Determinism);
+/// Declares another class.
+struct Declares(Determinism);
 
-impl Device for Declares {
-    fn info(&self) -> DeviceInfo {
-        self.0.info()
+impl Hooks for Declares {
+    fn recordings(&self, _: &dyn Device) -> Recordings {
+        Recordings::Whole
     }
 
-    fn allocate(&self, bytes: u64) -> Result<Buffer> {
-        self.0.allocate(bytes)
-    }
-
-    fn open_stream(&self) -> Result<Box<dyn Stream>> {
-        self.0.open_stream()
-    }
-
-    fn supports(&self, op: &Op) -> Support {
-        self.0.supports(op)
-    }
-
-    fn numerics(&self, op: &Op) -> Numerics {
-        Numerics { determinism: self.1, ..self.0.numerics(op) }
+    fn numerics(&self, inner: &dyn Device, op: &Op) -> Numerics {
+        Numerics { determinism: self.0, ..inner.numerics(op) }
     }
 }
 
@@ -264,7 +251,7 @@ fn who_claims_a_lower_class_passes_with_it() {
     for (fault, class, ops) in
         [(nondeterministic as Fault, Determinism::None, loose), (split_by_batch, Determinism::RunToRun, &["linear"])]
     {
-        let device = Declares(Faulty::new(fault), class);
+        let device = Wrapped::new(Box::new(faulty(fault)), Declares(class));
         let report = related(&device, 1);
         for result in report.results.iter().filter(|result| ops.contains(&result.op)) {
             assert!(matches!(result.outcome, Outcome::Passed { .. }), "{}", report.matrix());

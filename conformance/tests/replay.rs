@@ -5,7 +5,7 @@ mod common;
 
 use anychip_conformance::{Replayed, Rule, Selection, SuiteError, replay, run};
 use anychip_core::{Access, Op, Result};
-use common::{Bench, Fault, Faulty, operand};
+use common::{Bench, Fault, faulty, operand};
 use safetensors::tensor::TensorView;
 use safetensors::{Dtype, SafeTensors};
 use std::collections::HashMap;
@@ -45,7 +45,7 @@ fn unsteady(bench: &mut Bench<'_>, op: &Op) -> Result<()> {
 fn saved(dir: &Path, fault: Fault, case: &str) -> PathBuf {
     let (case, save_failures) = (Some(case.to_owned()), Some(dir.to_owned()));
     let selection = Selection { case, save_failures, ..Selection::default() };
-    let report = run(&Faulty::new(fault), &selection, &mut |_| true).unwrap();
+    let report = run(&faulty(fault), &selection, &mut |_| true).unwrap();
     PathBuf::from(report.failures().next().expect("the fault shows").saved.clone().unwrap())
 }
 
@@ -68,7 +68,7 @@ fn edited(file: &Path, edit: impl FnOnce(&mut Tensors)) -> PathBuf {
 }
 
 fn on(fault: Fault, file: &Path) -> Replayed {
-    replay(&Faulty::new(fault), file, &Selection::default()).unwrap()
+    replay(&faulty(fault), file, &Selection::default()).unwrap()
 }
 
 fn right(bench: &mut Bench<'_>, op: &Op) -> Result<()> {

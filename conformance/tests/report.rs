@@ -6,7 +6,7 @@ mod common;
 use anychip_conformance::{Builder, Case, Family, Outcome, Profile, Selection, SuiteError, junit, run, run_cases};
 use anychip_core::ops::Hadamard;
 use anychip_core::{DType, Op, Operation, Result, WithFallback};
-use common::{Bare, Bench, Faulty};
+use common::{Bench, bare, faulty};
 use serde_json::Value;
 
 fn of(ops: &[&str]) -> Selection {
@@ -23,7 +23,7 @@ fn twice_too_large(bench: &mut Bench<'_>, op: &Op) -> Result<()> {
 
 #[test]
 fn a_run_that_executes_nothing_has_not_passed() {
-    let report = run(&Bare(anychip_cpu::open()), &of(&["linear", "rope"]), &mut |_| true).unwrap();
+    let report = run(&bare(), &of(&["linear", "rope"]), &mut |_| true).unwrap();
     assert!(!report.passed && report.counts.executed == 0 && report.counts.failed == 0);
     assert_eq!(report.counts.unsupported, report.counts.selected);
     assert!(report.reasons[0].contains("ran no operation"), "{:?}", report.reasons);
@@ -34,7 +34,7 @@ fn a_run_that_executes_nothing_has_not_passed() {
 
 #[test]
 fn what_another_device_did_is_no_pass() {
-    let both = WithFallback::new(Box::new(Bare(anychip_cpu::open())), anychip_cpu::open());
+    let both = WithFallback::new(Box::new(bare()), anychip_cpu::open());
     let report = run(&both, &of(&["rope"]), &mut |_| true).unwrap();
     assert_eq!(report.counts.fallback, report.counts.selected);
     assert!(!report.passed && report.counts.executed == 0);
@@ -47,7 +47,7 @@ fn unsupported_is_a_failure_only_where_that_is_asked_for() {
     let strict = Selection { strict: true, ..of(&["embed"]) };
     let complete = WithFallback::new(anychip_cpu::open(), anychip_reference::open(1 << 30));
     assert!(run(&complete, &strict, &mut |_| true).unwrap().passed);
-    let bare = run(&Bare(anychip_cpu::open()), &strict, &mut |_| true).unwrap();
+    let bare = run(&bare(), &strict, &mut |_| true).unwrap();
     assert!(bare.reasons.iter().any(|r| r.starts_with("strict:")), "{:?}", bare.reasons);
 }
 
@@ -65,7 +65,7 @@ fn a_run_can_be_stopped() {
 
 #[test]
 fn the_json_document_names_every_failure() {
-    let report = run(&Faulty::new(twice_too_large), &of(&["rope", "embed"]), &mut |_| true).unwrap();
+    let report = run(&faulty(twice_too_large), &of(&["rope", "embed"]), &mut |_| true).unwrap();
     let json: Value = serde_json::from_str(&serde_json::to_string(&report).unwrap()).unwrap();
     assert_eq!(json["schema"], "anychip.conformance/1");
     assert_eq!(
@@ -90,7 +90,7 @@ fn the_json_document_names_every_failure() {
 
 #[test]
 fn the_matrix_and_junit_show_what_failed() {
-    let report = run(&Faulty::new(twice_too_large), &of(&["rope", "embed"]), &mut |_| true).unwrap();
+    let report = run(&faulty(twice_too_large), &of(&["rope", "embed"]), &mut |_| true).unwrap();
     let matrix = report.matrix();
     let rope = matrix.lines().find(|line| line.starts_with("rope")).unwrap();
     assert_eq!(rope.split_whitespace().nth(2), Some(report.counts.failed.to_string().as_str()), "{matrix}");
@@ -102,8 +102,7 @@ fn the_matrix_and_junit_show_what_failed() {
 
 #[test]
 fn formats_are_a_dimension_of_the_matrix() {
-    let report =
-        run(&Faulty::new(twice_too_large), &of(&["rope", "linear", "sparse_attention"]), &mut |_| true).unwrap();
+    let report = run(&faulty(twice_too_large), &of(&["rope", "linear", "sparse_attention"]), &mut |_| true).unwrap();
     assert!(report.results.iter().all(|result| result.formats.is_some()));
     let total: usize = report.formats.iter().map(|summary| summary.cases).sum();
     assert_eq!(total, report.counts.selected);
@@ -129,7 +128,7 @@ fn formats_are_a_dimension_of_the_matrix() {
 
 #[test]
 fn what_is_unsupported_is_listed_with_its_reasons() {
-    let report = run(&Bare(anychip_cpu::open()), &of(&["linear", "rope"]), &mut |_| true).unwrap();
+    let report = run(&bare(), &of(&["linear", "rope"]), &mut |_| true).unwrap();
     let count = |op: &str| report.results.iter().filter(|result| result.op == op).count();
     for summary in &report.ops {
         let all: usize = summary.unsupported.iter().map(|why| why.cases).sum();

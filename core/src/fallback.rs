@@ -1,7 +1,7 @@
 //! Running what a device cannot on another one, visibly.
 
 use crate::{
-    Access, Buffer, Device, DeviceInfo, Error, Event, Numerics, Op, Recording, Result, Stream, Support, Tensor,
+    Access, Buffer, DType, Device, DeviceInfo, Error, Event, Numerics, Op, Recording, Result, Stream, Support, Tensor,
 };
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -28,6 +28,7 @@ impl WithFallback {
     }
 }
 
+#[deny(clippy::missing_trait_methods)]
 impl Device for WithFallback {
     fn info(&self) -> DeviceInfo {
         self.primary.info()
@@ -69,6 +70,10 @@ impl Device for WithFallback {
         }
         all.into_iter().collect()
     }
+
+    fn tensor(&self, dtype: DType, sizes: &[usize]) -> Result<Tensor> {
+        self.primary.tensor(dtype, sizes)
+    }
 }
 
 struct FallbackStream {
@@ -107,6 +112,7 @@ impl FallbackStream {
     }
 }
 
+#[deny(clippy::missing_trait_methods)]
 impl Stream for FallbackStream {
     fn write(&mut self, to: &Tensor, bytes: &[u8]) -> Result<()> {
         self.primary.write(to, bytes)

@@ -10,6 +10,7 @@
 //! - [`formats`]: FP8, FP4 and ue8m0 with exact conversions.
 //! - [`Support`], [`Numerics`], [`Cost`], [`Clock`]: what a device answers, promises, costs and how it is timed.
 //! - [`WithFallback`]: running elsewhere what a device does not, counted.
+//! - [`forward`]: wrappers that change a few things of a device and pass on the rest.
 //! - [`host`]: memory and streams for devices that compute in host memory.
 //!
 //! # Example
@@ -46,6 +47,7 @@ mod dtype;
 mod error;
 mod fallback;
 pub mod formats;
+pub mod forward;
 pub mod host;
 mod kv;
 mod matrix;

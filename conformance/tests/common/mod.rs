@@ -1,8 +1,8 @@
 //! A device that does everything right, but for one planted fault.
 #![allow(dead_code)]
 
-use anychip_core::{Access, Buffer, DType, Device, DeviceInfo, Event, Numerics, Op, Result, Stream, Support, Tensor};
-use std::sync::Arc;
+use anychip_core::forward::{Hooks, Inner, Recordings, Wrapped};
+use anychip_core::{Access, DType, Device, Op, Result, Stream, Support, Tensor};
 
 /// Runs an operation wrongly.
 pub(crate) type Fault = fn(&mut Bench<'_>, &Op) -> Result<()>;
@@ -54,112 +54,40 @@ pub(crate) fn beside(tensor: &Tensor, offset: u64) -> Result<Tensor> {
     Ok(Tensor::new(tensor.buffer(), offset, DType::U8, &[1])?)
 }
 
-pub(crate) struct Faulty {
-    inner: Arc<dyn Device>,
-    fault: Fault,
+/// The CPU, every operation of which goes through the fault.
+pub(crate) fn faulty(fault: Fault) -> impl Device {
+    Wrapped::new(anychip_cpu::open(), Faulty(fault))
 }
 
-impl Faulty {
-    pub(crate) fn new(fault: Fault) -> Faulty {
-        Faulty { inner: anychip_cpu::open().into(), fault }
-    }
-}
+struct Faulty(Fault);
 
-impl Device for Faulty {
-    fn info(&self) -> DeviceInfo {
-        self.inner.info()
+impl Hooks for Faulty {
+    fn recordings(&self, _: &dyn Device) -> Recordings {
+        Recordings::ByOperation
     }
 
-    fn allocate(&self, bytes: u64) -> Result<Buffer> {
-        self.inner.allocate(bytes)
-    }
-
-    fn open_stream(&self) -> Result<Box<dyn Stream>> {
-        Ok(Box::new(FaultyStream { device: self.inner.clone(), stream: self.inner.open_stream()?, fault: self.fault }))
-    }
-
-    fn supports(&self, op: &Op) -> Support {
-        self.inner.supports(op)
-    }
-
-    fn numerics(&self, op: &Op) -> Numerics {
-        self.inner.numerics(op)
-    }
-}
-
-struct FaultyStream {
-    device: Arc<dyn Device>,
-    stream: Box<dyn Stream>,
-    fault: Fault,
-}
-
-impl Stream for FaultyStream {
-    fn write(&mut self, to: &Tensor, bytes: &[u8]) -> Result<()> {
-        self.stream.write(to, bytes)
-    }
-
-    fn read(&mut self, from: &Tensor, bytes: &mut [u8]) -> Result<()> {
-        self.stream.read(from, bytes)
-    }
-
-    fn enqueue(&mut self, op: &Op) -> Result<()> {
-        (self.fault)(&mut Bench { device: &*self.device, stream: &mut *self.stream }, op)
-    }
-
-    fn synchronize(&mut self) -> Result<()> {
-        self.stream.synchronize()
-    }
-
-    fn mark(&mut self) -> Result<Event> {
-        self.stream.mark()
-    }
-
-    fn wait(&mut self, event: &Event) -> Result<()> {
-        self.stream.wait(event)
+    fn enqueue(&self, inner: &mut Inner<'_>, op: &Op) -> Result<()> {
+        (self.0)(&mut Bench { device: inner.device, stream: &mut *inner.stream }, op)
     }
 }
 
 /// A device that has memory and no operation.
-pub(crate) struct Bare(pub(crate) Box<dyn Device>);
-
-impl Device for Bare {
-    fn info(&self) -> DeviceInfo {
-        self.0.info()
-    }
-
-    fn allocate(&self, bytes: u64) -> Result<Buffer> {
-        self.0.allocate(bytes)
-    }
-
-    fn open_stream(&self) -> Result<Box<dyn Stream>> {
-        Ok(Box::new(BareStream(self.0.open_stream()?)))
-    }
+pub(crate) fn bare() -> impl Device {
+    Wrapped::new(anychip_cpu::open(), Bare)
 }
 
-struct BareStream(Box<dyn Stream>);
+struct Bare;
 
-impl Stream for BareStream {
-    fn write(&mut self, to: &Tensor, bytes: &[u8]) -> Result<()> {
-        self.0.write(to, bytes)
+impl Hooks for Bare {
+    fn recordings(&self, _: &dyn Device) -> Recordings {
+        Recordings::ByOperation
     }
 
-    fn read(&mut self, from: &Tensor, bytes: &mut [u8]) -> Result<()> {
-        self.0.read(from, bytes)
+    fn supports(&self, _: &dyn Device, op: &Op) -> Support {
+        Support::unsupported("operation", "one the device has a kernel for", op.name())
     }
 
-    fn enqueue(&mut self, op: &Op) -> Result<()> {
-        Support::unsupported("operation", "none", op.name()).require("bare", op.name())
-    }
-
-    fn synchronize(&mut self) -> Result<()> {
-        self.0.synchronize()
-    }
-
-    fn mark(&mut self) -> Result<Event> {
-        self.0.mark()
-    }
-
-    fn wait(&mut self, event: &Event) -> Result<()> {
-        self.0.wait(event)
+    fn enqueue(&self, inner: &mut Inner<'_>, op: &Op) -> Result<()> {
+        self.supports(inner.device, op).require("bare", op.name())
     }
 }

@@ -1,7 +1,8 @@
 //! What the suite's tests say of a device: right, wrong, doing nothing, or promising too much.
 
 use anychip_conformance::Tests;
-use anychip_core::{Buffer, Device, DeviceInfo, Error, Result, Stream};
+use anychip_core::forward::{Hooks, Recordings, Wrapped};
+use anychip_core::{Device, Error, Op, Result, Support};
 use libtest_mimic::{Arguments, Conclusion};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -18,19 +19,15 @@ fn toy() -> Result<Box<dyn Device>> {
 }
 
 /// A device that allocates and nothing else.
-struct Bare(Box<dyn Device>);
+struct Bare;
 
-impl Device for Bare {
-    fn info(&self) -> DeviceInfo {
-        self.0.info()
+impl Hooks for Bare {
+    fn recordings(&self, _: &dyn Device) -> Recordings {
+        Recordings::Whole
     }
 
-    fn allocate(&self, bytes: u64) -> Result<Buffer> {
-        self.0.allocate(bytes)
-    }
-
-    fn open_stream(&self) -> Result<Box<dyn Stream>> {
-        self.0.open_stream()
+    fn supports(&self, _: &dyn Device, op: &Op) -> Support {
+        Support::unsupported("operation", "none", op.name())
     }
 }
 
@@ -52,7 +49,7 @@ fn a_promised_case_that_falls_back_fails() {
 fn a_device_that_runs_nothing_fails() {
     let something = "device/runs_something_itself";
     assert!(!run(Tests::of(toy), something).has_failed());
-    let nothing = Tests::of(|| Ok(Box::new(Bare(anychip_cpu::open())) as Box<dyn Device>));
+    let nothing = Tests::of(|| Ok(Box::new(Wrapped::new(anychip_cpu::open(), Bare)) as Box<dyn Device>));
     assert_eq!(run(nothing, something).num_failed, 1);
     let absent = || Err(Error::Device { device: "toy".into(), cause: "no such chip".into() });
     assert!(run(Tests::of(absent), "embed/").num_failed > 2);
