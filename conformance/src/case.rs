@@ -69,6 +69,8 @@ pub struct Case {
     drawn_by: String,
     check: Check,
     subject: Subject,
+    /// Memory of the host that it takes to judge the case, where that is more than a host may have to spare.
+    host_bytes: u64,
     /// In the place of the contents that `build` makes.
     contents: Option<Arc<Contents>>,
 }
@@ -87,14 +89,24 @@ impl Case {
         let name = format!("{op_name}/{rest}/seed{seed}");
         let drawn_by = format!("{op_name}/{rest}");
         let subject = Subject::Operation(Arc::new(build));
-        Case { name, op_name, profile, seed, drawn_by, check: Check::Bound, subject, contents: None }
+        Case { name, op_name, profile, seed, drawn_by, check: Check::Bound, subject, host_bytes: 0, contents: None }
     }
 
     /// A case of the device itself.
     pub(crate) fn of_device(promise: Promise, rest: &str, profile: Profile, seed: u64) -> Case {
         let drawn_by = format!("{DEVICE}/{rest}");
         let (name, subject) = (format!("{drawn_by}/seed{seed}"), Subject::Device(promise));
-        Case { name, op_name: DEVICE, profile, seed, drawn_by, check: Check::Bound, subject, contents: None }
+        Case {
+            name,
+            op_name: DEVICE,
+            profile,
+            seed,
+            drawn_by,
+            check: Check::Bound,
+            subject,
+            host_bytes: 0,
+            contents: None,
+        }
     }
 
     /// What is promised, where the case is of the device itself.
@@ -118,6 +130,15 @@ impl Case {
     /// The seed.
     pub(crate) fn seed(&self) -> u64 {
         self.seed
+    }
+
+    /// The same case, which takes so much memory of the host to judge.
+    pub(crate) fn taking(self, host_bytes: u64) -> Case {
+        Case { host_bytes, ..self }
+    }
+
+    pub(crate) fn host_bytes(&self) -> u64 {
+        self.host_bytes
     }
 
     /// The same case under another judgement.

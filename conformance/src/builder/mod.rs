@@ -7,7 +7,7 @@ mod pages;
 
 pub(crate) use contents::Contents;
 pub use encode::HostMatrix;
-pub(crate) use encode::POISON;
+pub(crate) use encode::{POISON, float_bytes};
 pub(crate) use operand::{Changed, Operand};
 pub use pages::Stretch;
 pub(crate) use pages::lists;

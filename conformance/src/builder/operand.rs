@@ -39,8 +39,10 @@ impl Operand {
         }
         let total = (band + len + band) as usize;
         let whole = Tensor::new(&buffer, 0, DType::U8, &[total])?;
-        let mut before: Vec<u8> = (0..total).map(guard_byte).collect();
-        before[band as usize..][..bytes.len()].copy_from_slice(bytes);
+        let mut before = Vec::with_capacity(total);
+        before.extend((0..band as usize).map(guard_byte));
+        before.extend_from_slice(bytes);
+        before.extend((before.len()..total).map(guard_byte));
         Ok(Operand { tensor, whole, before })
     }
 
@@ -98,6 +100,10 @@ impl Operand {
 }
 
 fn first_change(before: &[u8], after: &[u8]) -> Option<Changed> {
+    // Equal it is nearly always, which is found out much faster of all at once.
+    if before == after {
+        return None;
+    }
     let at = before.iter().zip(after).position(|(a, b)| a != b)?;
     Some(Changed { at, got: after[at], want: before[at] })
 }

@@ -6,6 +6,9 @@ use crate::random::{Family, Random};
 use anychip_core::{DType, KvFormat, KvPool, PAGE_ENTRIES, Paged, Result};
 use std::collections::BTreeMap;
 
+/// Spare pages among which the used ones lie in random order.
+const FEW: usize = 16;
+
 /// The entries that a sequence has, from `start` on. A late start stands for a long context of which an operation sees
 /// the end: the pages before it are not in the pool.
 #[derive(Clone, Copy, Debug)]
@@ -32,10 +35,28 @@ impl Builder<'_> {
         family: Family,
         size: f32,
     ) -> Result<Paged> {
+        self.paged_among(2, format, stretches, sequence, family, size)
+    }
+
+    /// The same in a pool with `spare` pages that belong to nobody. Of more than a few, the used ones lie at both ends of
+    /// the pool and the spare ones between them.
+    pub(crate) fn paged_among(
+        &mut self,
+        spare: usize,
+        format: KvFormat,
+        stretches: &[Stretch],
+        sequence: &[i32],
+        family: Family,
+        size: f32,
+    ) -> Result<Paged> {
         let pages_of = |s: &Stretch| (s.start / PAGE_ENTRIES)..(s.start + s.len).div_ceil(PAGE_ENTRIES);
         let width = stretches.iter().map(|s| pages_of(s).end).max().unwrap_or(0) + 1;
-        let count = stretches.iter().map(|s| pages_of(s).filter(|_| s.len > 0).count()).sum::<usize>() + 2;
-        let mut free = self.random().permutation(count).into_iter();
+        let count = stretches.iter().map(|s| pages_of(s).filter(|_| s.len > 0).count()).sum::<usize>() + spare;
+        let mut order = self.random().permutation(count);
+        if spare > FEW {
+            order = (0..count).map(|i| if i % 2 == 0 { count - 1 - i / 2 } else { i / 2 }).collect();
+        }
+        let mut free = order.into_iter();
         let mut pages = vec![POISON; count * format.page_bytes()];
         let nowhere = [-1, count as i32, i32::MAX, i32::MIN];
         let mut table: Vec<i32> = (0..stretches.len() * width).map(|i| nowhere[i % 4]).collect();

@@ -1,5 +1,5 @@
 use super::*;
-use crate::builder::HostMatrix;
+use crate::builder::{HostMatrix, POISON, float_bytes};
 use anychip_core::ops::Embed;
 
 fn build(b: &mut Builder<'_>, table: DType, out: DType, ids: &[i32], [rows, copies, d]: [usize; 3]) -> Result<Op> {
@@ -9,6 +9,23 @@ fn build(b: &mut Builder<'_>, table: DType, out: DType, ids: &[i32], [rows, copi
     let out = b.output(out, &[ids.len(), copies, d])?;
     Embed { table, ids: b.integers(&[ids.len()], ids)?, out }.build()
 }
+
+/// Rows either side of the byte that no signed 32-bit number names, in a table that is poisoned but for them.
+fn beyond_2gib(b: &mut Builder<'_>) -> Result<Op> {
+    let (d, row) = (BEYOND_D, 2 * BEYOND_D);
+    let (rows, edge) = (BEYOND_2GIB / row, ((1usize << 31) / row) as i32);
+    let ids = [edge, 0, edge - 1, rows as i32 - 1, edge + 1, edge];
+    let mut table = vec![POISON; rows * row];
+    for id in &ids[..5] {
+        let values = Normal.fill(b.random(), d, d);
+        table[*id as usize * row..][..row].copy_from_slice(&float_bytes(DType::BF16, &values));
+    }
+    let table = b.tensor(DType::BF16, &[rows, d], &table)?;
+    let out = b.output(DType::BF16, &[ids.len(), 1, d])?;
+    Embed { table, ids: b.integers(&[ids.len()], &ids)?, out }.build()
+}
+
+const BEYOND_D: usize = 8192;
 
 /// A NaN, both infinities and the smallest numbers go where their row goes, and nowhere else.
 fn special(b: &mut Builder<'_>) -> Result<Op> {
@@ -39,4 +56,5 @@ pub(super) fn list(cases: &mut Cases) {
         cases.add(profile, name, move |b| build(b, table, out, ids, sizes));
     }
     cases.add(Quick, "special/f32-f32/v4-t4-c2-d20", special);
+    cases.beyond_2gib(format!("bf16-bf16/v{}-t6-c1-d{BEYOND_D}", BEYOND_2GIB / BEYOND_D / 2), beyond_2gib);
 }

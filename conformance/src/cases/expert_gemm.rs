@@ -1,5 +1,5 @@
 use super::*;
-use crate::builder::HostMatrix;
+use crate::builder::{HostMatrix, POISON};
 use anychip_core::ops::ExpertGemm;
 
 #[derive(Clone, Copy)]
@@ -45,6 +45,30 @@ impl Spec {
     }
 }
 
+/// Weights of more than 2 GiB, of which three experts are used: the first, that in which the byte lies that no signed
+/// 32-bit number names, and the last.
+fn beyond_2gib(b: &mut Builder<'_>) -> Result<Op> {
+    let [experts, n, k] = BEYOND;
+    let rows = 5;
+    let x = b.matrix(E4M3_ROWS, [1, rows, k], Normal, 1.0)?;
+    let mut codes = vec![POISON; experts * n * k];
+    let of_scales = n.div_ceil(128) * k.div_ceil(128);
+    let mut scales = vec![POISON; experts * of_scales];
+    let mut offsets = vec![0; experts + 1];
+    for (used, expert) in [0, (1 << 31) / (n * k), experts - 1].into_iter().enumerate() {
+        let one = HostMatrix::random(E4M3_BLOCKS, [1, n, k], Normal, 0.1, b.random());
+        codes[expert * n * k..][..n * k].copy_from_slice(&one.codes);
+        scales[expert * of_scales..][..of_scales].copy_from_slice(&one.scales);
+        offsets[expert + 1..].fill([2, 3, rows as i32][used]);
+    }
+    let w = b.matrix_of(&HostMatrix { format: E4M3_BLOCKS, sizes: BEYOND, codes, scales })?;
+    let (offsets, out) = (b.integers(&[experts + 1], &offsets)?, b.output(DType::F32, &[rows, n])?);
+    ExpertGemm { x, w, offsets, out }.build()
+}
+
+/// V4-Flash's experts, and some more of them.
+const BEYOND: [usize; 3] = [BEYOND_2GIB / (2048 * 4096), 2048, 4096];
+
 pub(super) fn list(cases: &mut Cases) {
     let spec = |load, x, w, out, family, offsets, rows, n, k| Spec { load, x, w, out, family, offsets, rows, n, k };
     for (profile, spec) in [
@@ -77,4 +101,7 @@ pub(super) fn list(cases: &mut Cases) {
         let name = format!("{}/{formats}/{}/e{experts}-r{rows}-n{n}-k{k}", spec.load, spec.family.name());
         cases.add(profile, name, move |b| spec.build(b));
     }
+    let [experts, n, k] = BEYOND;
+    let formats = format!("{}-{}-f32", tag(E4M3_ROWS), tag(E4M3_BLOCKS));
+    cases.beyond_2gib(format!("{formats}/e{experts}-r5-n{n}-k{k}"), beyond_2gib);
 }

@@ -10,6 +10,8 @@ struct Spec {
     /// Mean of the bases.
     base: f32,
     iterations: usize,
+    /// `norm_eps` and `eps`.
+    eps: [f32; 2],
     sizes: [usize; 3],
 }
 
@@ -24,7 +26,7 @@ impl Spec {
         let scale = b.floats(DType::F32, &[3], &self.scale)?;
         let x = b.output(self.x, &[rows, d])?;
         let [post, comb] = [b.output(DType::F32, &[rows, n])?, b.output(DType::F32, &[rows, n, n])?];
-        let (iterations, norm_eps, eps) = (self.iterations, 1e-6, 1e-6);
+        let (iterations, [norm_eps, eps]) = (self.iterations, self.eps);
         HyperPre { streams, mixer, base, scale, iterations, norm_eps, eps, x, post, comb }.build()
     }
 }
@@ -37,6 +39,7 @@ pub(super) fn list(cases: &mut Cases) {
         scale: [1.0, 0.5, 1.5],
         base: 0.0,
         iterations: 20,
+        eps: [1e-6; 2],
         sizes: [3, 4, 48],
     };
     for (profile, variant, spec) in [
@@ -45,6 +48,9 @@ pub(super) fn list(cases: &mut Cases) {
         (Quick, "plain", Spec { family: Offset, sizes: [2, 3, 33], ..plain }),
         // Softmax rows of almost one entry: the passes that follow have most to do.
         (Quick, "saturated", Spec { family: Outliers, scale: [40.0, -40.0, 8.0], ..plain }),
+        // So large that each shows wherever it is added, left out or added twice.
+        (Quick, "eps", Spec { eps: [0.3, 0.04], ..plain }),
+        (Quick, "eps", Spec { eps: [0.3, 0.04], iterations: 2, sizes: [2, 4, 20], ..plain }),
         (Quick, "one_pass", Spec { iterations: 1, ..plain }),
         (Quick, "one_stream", Spec { sizes: [2, 1, 24], ..plain }),
         (Quick, "sixteen_streams", Spec { sizes: [2, 16, 12], iterations: 3, ..plain }),

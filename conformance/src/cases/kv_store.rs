@@ -2,6 +2,9 @@ use super::*;
 use anychip_core::ops::KvStore;
 use anychip_core::{KvPool, Paged};
 
+/// Random bytes of a pool at most; a larger one has them over and over. A prime, so that no two pages are the same.
+const MOST_RANDOM: usize = 33_554_393;
+
 #[derive(Clone, Copy)]
 struct Spec {
     format: KvFormat,
@@ -30,8 +33,11 @@ impl Spec {
         }
         let x = b.floats(self.x, &[rows, dim], &values)?;
         // What was in the pool before may be anything, and most of it stays.
-        let before: Vec<u8> = (0..self.pages * self.format.page_bytes()).map(|_| b.random().byte()).collect();
-        let pages = b.tensor(DType::U8, &[self.pages, self.format.page_bytes()], &before)?;
+        let len = self.pages * self.format.page_bytes();
+        let random: Vec<u8> = (0..len.min(MOST_RANDOM)).map(|_| b.random().byte()).collect();
+        let before: Vec<u8> = if len > MOST_RANDOM { random.repeat(len.div_ceil(MOST_RANDOM)) } else { random };
+        let before = &before[..len];
+        let pages = b.tensor(DType::U8, &[self.pages, self.format.page_bytes()], before)?;
         let table = b.integers(&[self.table.len(), self.table.first().map_or(0, |t| t.len())], &self.table.concat())?;
         let (sequence, entries): (Vec<i32>, Vec<i32>) = self.rows.iter().copied().unzip();
         let sequence = b.integers(&[rows], &sequence)?;
@@ -93,4 +99,11 @@ pub(super) fn list(cases: &mut Cases) {
         let name = format!("{variant}/{x}-{format}/{}/p{pages}-t{}", spec.family.name(), rows.len());
         cases.add(profile, name, move |b| spec.build(b));
     }
+    // Pages at both ends of the pool, and the two that the byte lies between which no signed 32-bit number names.
+    const PAGES: usize = BEYOND_2GIB / FLASH.page_bytes();
+    const EDGE: i32 = ((1usize << 31) / FLASH.page_bytes()) as i32;
+    const ENDS: &[&[i32]] = &[&[PAGES as i32 - 1, 0, EDGE, EDGE - 1]];
+    const ROWS: &[(i32, i32)] = &[(0, 5), (0, 63), (0, 64), (0, 130), (0, 191), (0, 192), (0, 255)];
+    let spec = Spec { table: ENDS, pages: PAGES, rows: ROWS, ..fp8 };
+    cases.beyond_2gib(format!("bf16-{}/p{PAGES}-t{}", kv_tag(FLASH), ROWS.len()), move |b| spec.build(b));
 }

@@ -91,6 +91,22 @@ catalogue! {
     newton_schulz,
 }
 
+/// Bytes of an operand whose last byte offsets are no signed 32-bit number.
+const BEYOND_2GIB: usize = (1 << 31) + (1 << 26);
+
+impl Cases {
+    /// Adds a case with an operand of more than 2 GiB to the full profile.
+    fn beyond_2gib(
+        &mut self,
+        name: impl AsRef<str>,
+        build: impl Fn(&mut Builder<'_>) -> Result<Op> + Send + Sync + 'static,
+    ) {
+        let case = Case::new(self.op_name, &format!("beyond_2gib/{}", name.as_ref()), Full, self.seed, build);
+        // Before and after on the host, and again as the oracle's operand, its copy and, of pools, its result.
+        self.all.push(case.taking(6 * BEYOND_2GIB as u64));
+    }
+}
+
 /// Activations as served: e4m3, a ue8m0 scale per 128 columns of a row.
 const E4M3_ROWS: Format = Format::E4M3(ScaleLayout::per_row(128));
 /// FP8 weights as published: e4m3, a ue8m0 scale per 128 x 128 block.

@@ -16,6 +16,8 @@ struct Spec {
     scopes: &'static [Scope],
     sink: Sink,
     lists: Lists,
+    /// Pages that belong to nobody.
+    spare: usize,
 }
 
 /// A pool and the width of the lists into it.
@@ -53,7 +55,7 @@ impl Spec {
     fn scope(&self, b: &mut Builder<'_>, scope: &Scope) -> Result<KeyScope> {
         let Scope { format, stretches, width } = *scope;
         let (rows, (family, size)) = (self.sequence.len(), self.k_values);
-        let kv = b.paged(format, stretches, self.sequence, family, size)?;
+        let kv = b.paged_among(self.spare, format, stretches, self.sequence, family, size)?;
         let mut entries = lists(b.random(), stretches, self.sequence, width);
         for (row, list) in entries.chunks_mut(width.max(1)).enumerate() {
             match self.lists {
@@ -151,6 +153,7 @@ const SERVED_TILES: [&[Scope]; 5] = [
 /// V4-Pro at the end of its context: the window and a thousand of 2^18 compressed entries.
 const PRO: &[Scope] =
     &[scope(FLASH, &[from((1 << 20) - 128, 128)], 128), scope(FLASH, &[from((1 << 18) - 3000, 3000)], 1024)];
+const BEYOND: &[Scope] = &[scope(FLASH, &[from(0, 300), from(64, 200)], 128)];
 const LONG: &[Scope] =
     &[scope(FLASH, &[from(1_000_000, 128), from(0, 100)], 128), scope(FLASH, &[from(0, 4000), from(0, 25)], 512)];
 
@@ -166,6 +169,7 @@ pub(super) fn list(cases: &mut Cases) {
         scopes: WINDOW,
         sink: Sink::Normal,
         lists: Lists::Random,
+        spare: 2,
     };
     let served = Spec {
         q: DType::BF16,
@@ -229,4 +233,7 @@ pub(super) fn list(cases: &mut Cases) {
         let name = format!("{variant}/{q}-{out}/{}/t{}-h{heads}", widths.join("-"), sequence.len());
         cases.add(profile, name, move |b| spec.build(b));
     }
+    let spare = BEYOND_2GIB / FLASH.page_bytes();
+    let spec = Spec { scopes: BEYOND, sequence: &[0, 1], spare, ..served };
+    cases.beyond_2gib(format!("bf16-bf16/{}.n128/t2-h{}", kv_tag(FLASH), spec.heads), move |b| spec.build(b));
 }

@@ -84,6 +84,10 @@ impl Relation {
         if case.profile != Profile::Quick && self.rule() != Rule::R5 {
             return false;
         }
+        // Twice would be more memory than many a device has.
+        if case.host_bytes() > 0 {
+            return false;
+        }
         // Nothing to repeat, to move or to scale: no rows, or every result is a constant.
         let rest = case.name.split_once('/').map_or("", |(_, rest)| rest);
         if ["no_rows", "no_places", "no_scores", "no_keys"].iter().any(|none| rest.starts_with(none))

@@ -3,6 +3,7 @@
 mod isolate;
 pub(crate) mod one;
 mod replay;
+mod room;
 mod saved;
 mod selection;
 

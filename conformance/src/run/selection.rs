@@ -4,6 +4,7 @@ use crate::case::{Case, Profile, split_seed};
 use crate::promises::DEVICE;
 use crate::{ExpectedFailures, SuiteError, cases};
 use anychip_core::ops::NAMES;
+use std::cmp::Reverse;
 use std::path::PathBuf;
 
 /// Which cases to run.
@@ -63,10 +64,11 @@ fn find(name: &str, default_seed: u64) -> Result<Case, SuiteError> {
     Err(SuiteError::UnknownCase { name: name.into(), near: near(stem, all.iter().map(Case::stem)) })
 }
 
-/// The three names that take the fewest edits to become `name`; those that begin as it does come first.
+/// The three names that begin as `name` does for longest; of those that do equally, the ones that take the fewest edits.
 fn near<'a>(name: &str, all: impl Iterator<Item = &'a str>) -> String {
-    let mut ranked: Vec<(bool, usize, &str)> =
-        all.map(|other| (!other.starts_with(name), distance(name, other), other)).collect();
+    let common = |other: &str| name.bytes().zip(other.bytes()).take_while(|(a, b)| a == b).count();
+    let mut ranked: Vec<(Reverse<usize>, usize, &str)> =
+        all.map(|other| (Reverse(common(other)), distance(name, other), other)).collect();
     ranked.sort_unstable();
     ranked.iter().take(3).map(|&(_, _, other)| other).collect::<Vec<_>>().join(", ")
 }
