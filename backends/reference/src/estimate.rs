@@ -316,6 +316,18 @@ mod tests {
     }
 
     #[test]
+    fn a_mean_lies_among_its_values_however_rough_the_weights_are() {
+        let values = [operand(3.0), operand(-5.0)];
+        let (terms, sum) = Bounded::softmax(&[operand(900.0).within(40.0), operand(890.0).within(40.0)]);
+        assert!((Bounded::dot(&terms, &values) / sum).error() > 1e30);
+        let mean = Bounded::mean(&terms, sum, &values);
+        assert!(mean.value() > 2.99 && mean.error() == 10.0 + mean.value(), "{mean:?}");
+        let (terms, sum) = Bounded::softmax(&[operand(1.0), operand(0.5)]);
+        let mean = Bounded::mean(&terms, sum, &values);
+        assert!(mean.error() == (Bounded::dot(&terms, &values) / sum).error() && mean.error() < 1e-5);
+    }
+
+    #[test]
     fn an_infinite_operand_makes_exact_zeros_and_infinities() {
         let row = [operand(1.5), operand(f64::INFINITY)];
         let norm = Real::rsqrt(Bounded::dot(&row, &row) / Bounded::from(2.0));

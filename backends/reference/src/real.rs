@@ -59,6 +59,16 @@ pub trait Real:
         (terms, sum)
     }
 
+    /// The mean of `values` under the weights of a softmax, whose sum may hold more than these weights.
+    ///
+    /// However far off the weights are, a mean lies among its values and zero: its error is never more than twice the
+    /// largest of them and itself, where the weights' errors alone would allow anything.
+    fn mean(weights: &[Self], sum: Self, values: &[Self]) -> Self {
+        let mean = Self::dot(weights, values) / sum;
+        let largest = values.iter().fold(0.0, |most: f64, v| f64::max(most, v.value().abs() + v.error()));
+        mean.within(mean.error().min(mean.value().abs() + 2.0 * largest))
+    }
+
     /// `e^x`.
     fn exp(self) -> Self;
 

@@ -2,7 +2,7 @@
 
 use super::Relation;
 use super::rows::{self, Around, Arranged, arranged, row_of, surrounded};
-use super::variant::{Places, Variant, scaled_value};
+use super::variant::{Places, Variant, keeps_subnormals, reads_subnormals, scaled_value};
 use crate::builder::Built;
 use crate::case::{Case, Profile};
 use crate::random::Random;
@@ -340,7 +340,8 @@ impl Pair<'_> {
         let first = self.run(op, built)?;
         let mut other = Variant::scaled(self.device, op, built)?;
         let after = self.run(&other.op, &mut other.built)?;
-        if !self.owes_bits() {
+        let subnormal = reads_subnormals(op, built) || reads_subnormals(&other.op, &other.built);
+        if !self.owes_bits() || subnormal && !keeps_subnormals(&self.device.numerics(op)) {
             return self.judge(&other.op, &other.built, &after);
         }
         let of_other = written(&other.op, &other.built);

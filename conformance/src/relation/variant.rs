@@ -1,8 +1,9 @@
 //! The same operation over operands of other contents and sizes.
 
 use crate::builder::{Built, Operand, POISON, UNWRITTEN};
+use crate::rules::structure::floats;
 use anychip_core::ops::OpKind;
-use anychip_core::{Access, DType, Device, Op, Operation, Result, Tensor};
+use anychip_core::{Access, DType, Device, Numerics, Op, Operation, Result, Tensor};
 use half::{bf16, f16};
 use std::ops::Range;
 
@@ -233,4 +234,21 @@ fn rebuilt(kind: &OpKind, f: &mut Replace<'_>) -> Result<Op> {
         SparseAttention DenseAttention KvCompress IndexScores TopK KvStore Route ExpertGemm ExpertFfn Linear Embed RmsNorm
         Rope Swiglu Quantize Dequantize Hadamard HyperPre HyperPost HyperHead NewtonSchulz
     }
+}
+
+/// Whether a power of two on a subnormal number is one on what the device makes of it: not where it takes it for zero, nor
+/// where it rounds it once more, on a grid that does not shrink with it.
+pub(super) fn keeps_subnormals(numerics: &Numerics) -> bool {
+    !numerics.flushes_subnormals && numerics.intermediates.is_empty()
+}
+
+/// Whether an operand that the operation reads has a subnormal number among its own.
+pub(super) fn reads_subnormals(op: &Op, built: &Built) -> bool {
+    let read = op.operands().into_iter().filter(|(_, access, t)| *access != Access::Write && t.dtype().is_float());
+    read.into_iter().any(|(_, _, tensor)| {
+        let Some(index) = built.operand(&tensor) else { return false };
+        let operand = &built.operands[index];
+        let values = floats(tensor.dtype(), operand.view(operand.before(), &tensor));
+        values.iter().any(|x| *x != 0.0 && x.abs() < f64::from(f32::MIN_POSITIVE))
+    })
 }

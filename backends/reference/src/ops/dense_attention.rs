@@ -30,7 +30,7 @@ pub(crate) fn evaluate<R: Real>(op: &DenseAttention, units: R::Units) -> Result<
                 let weights: Vec<R> = weights.into_iter().map(|w| w.held("weights", units)).collect();
                 out.extend((0..value).map(|e| {
                     let column: Vec<R> = (0..seen).map(|j| v[at(j) * value + e]).collect();
-                    R::dot(&weights, &column) / sum
+                    R::mean(&weights, sum, &column)
                 }));
             }
         }

@@ -33,7 +33,7 @@ pub(crate) fn evaluate<R: Real>(op: &KvCompress, units: R::Units) -> Result<Vec<
         let pooled = |d: usize| {
             let (c, g): (Vec<R>, Vec<R>) = (0..slots).map(|j| (values[place(j, d)], scores[place(j, d)])).unzip();
             let (weights, sum) = R::softmax(&g);
-            R::dot(&weights, &c) / sum
+            R::mean(&weights, sum, &c)
         };
         let entry: Vec<R> = (0..dim).map(pooled).collect();
         for (out, _) in out.chunks_mut(dim.max(1)).zip(&closing).filter(|(_, row)| **row == t as i32) {

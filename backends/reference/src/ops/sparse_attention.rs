@@ -38,7 +38,7 @@ pub(crate) fn evaluate<R: Real>(op: &SparseAttention, units: R::Units) -> Result
                 Rounding::Bf16 => rounded_weights(&z, &blocks, sink[h]),
             };
             let weights: Vec<R> = weights.into_iter().map(|w| w.held("weights", units)).collect();
-            out.extend(channels.iter().map(|channel| R::dot(&weights, channel) / sum));
+            out.extend(channels.iter().map(|channel| R::mean(&weights, sum, channel)));
         }
     }
     Ok(vec![Output::real("out", &op.out, out)])
