@@ -12,7 +12,7 @@ use crate::rules::spread::Numbers;
 use crate::rules::{self, Broken, Rule, structure};
 use anychip_core::ops::OpKind;
 use anychip_core::{Access, Buffer, Device, Error, Numerics, Op, Support, Tensor};
-use anychip_reference::{Bounded, Output, Values};
+use anychip_reference::{Bounded, Output};
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
@@ -218,10 +218,18 @@ pub(crate) fn check(
     untouched(op, built, after)?;
     let on_host = on_host(oracle, op, built).map_err(|e| of_suite(format!("the oracle's operands: {e}")))?;
     let of_oracle = |e| of_suite(format!("the oracle: {e}"));
-    seen.wanted = anychip_reference::judge(&on_host, numerics).map_err(of_oracle)?;
-    // Of integers and bytes there is nothing typical.
-    let numbers = seen.wanted.iter().any(|output| matches!(output.values, Values::Real(_)));
-    let typical = if numbers { anychip_reference::typical(&on_host, numerics).map_err(of_oracle)? } else { Vec::new() };
+    // Both at once, as two cores can: of large cases the oracle takes nearly all of the time.
+    let (wanted, typical) = std::thread::scope(|scope| {
+        let written = op.operands().into_iter().filter(|(_, access, _)| *access != Access::Read);
+        // Of integers and bytes there is nothing typical.
+        let has_numbers = written.into_iter().any(|(_, _, tensor)| tensor.dtype().is_float());
+        let typical = has_numbers.then(|| scope.spawn(|| anychip_reference::typical(&on_host, numerics)));
+        let wanted = anychip_reference::judge(&on_host, numerics);
+        let typical = typical.map(|thread| thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)));
+        (wanted, typical.unwrap_or_else(|| Ok(Vec::new())))
+    });
+    seen.wanted = wanted.map_err(of_oracle)?;
+    let typical = typical.map_err(of_oracle)?;
     let mut nearest: Option<Nearest> = None;
     for (name, _, tensor) in op.operands().into_iter().filter(|(_, access, _)| *access != Access::Read) {
         let index = index_of(built, name, &tensor)?;
