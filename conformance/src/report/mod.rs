@@ -1,6 +1,5 @@
 //! What a run found: for programs as JSON and JUnit XML, for people as a matrix.
 
-mod digest;
 mod formats;
 mod html;
 mod html_formats;

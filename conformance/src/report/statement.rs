@@ -1,14 +1,17 @@
 //! What a run is good for as evidence: enough for another machine to run the same and compare.
 
-use super::digest::sha256;
 use super::{JudgedDevice, OpSummary};
 use crate::case::{Case, Profile};
 use crate::run::Selection;
 use serde::Serialize;
+use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::process::Command;
 use std::sync::OnceLock;
+
+/// Version of this suite.
+pub(crate) const VERSION: &str = env!("CARGO_PKG_VERSION");
 
 /// What was run, on what, by whose promise. Two statements with one digest, seed and device speak of the same work.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
@@ -41,13 +44,10 @@ pub struct Statement {
 
 impl Statement {
     pub(crate) fn begin(selection: &Selection, cases: &[Case]) -> Statement {
-        let version = env!("CARGO_PKG_VERSION");
-        let names = cases.iter().map(|case| format!("{}\n", case.name));
-        let text: String = std::iter::once(format!("{version}\n")).chain(names).collect();
         let allowed = selection.expected.expected_failures.iter();
         Statement {
-            suite_version: version.into(),
-            suite_digest: sha256(text.as_bytes()),
+            suite_version: VERSION.into(),
+            suite_digest: digest(VERSION, cases.iter().map(|case| case.name.as_str())),
             profile: selection.profile,
             seed: selection.seed,
             strict: selection.strict,
@@ -63,6 +63,16 @@ impl Statement {
         self.declared = ops.iter().map(|summary| (summary.op.into(), summary.declared.clone())).collect();
         self.passed = passed;
     }
+}
+
+/// See [`Statement::suite_digest`].
+fn digest<'a>(version: &'a str, names: impl Iterator<Item = &'a str>) -> String {
+    let mut hash = Sha256::new();
+    for line in std::iter::once(version).chain(names) {
+        hash.update(line);
+        hash.update("\n");
+    }
+    hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// Asked for once: a run over many devices is of one commit.
@@ -82,4 +92,20 @@ fn of_source() -> Option<String> {
     let output = Command::new("git").arg("-C").arg(root).args(ask).output().ok()?;
     let said = String::from_utf8(output.stdout).ok()?.trim().to_owned();
     (output.status.success() && !said.is_empty()).then_some(said)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What `printf '0.1.0\nrope/near/x/seed0\nembed/y/seed0\n' | sha256sum` prints.
+    #[test]
+    fn the_digest_is_of_a_line_for_the_version_and_one_for_each_case() {
+        let names = ["rope/near/x/seed0", "embed/y/seed0"];
+        assert_eq!(
+            digest("0.1.0", names.into_iter()),
+            "fbe7300b67ee2d2f258b6c0b80770c15b37a03bb73f2eeda6c335f41492535e1"
+        );
+        assert_ne!(digest("0.1.0", names.into_iter()), digest("0.1.0", names.into_iter().rev()));
+    }
 }
