@@ -3,7 +3,7 @@
 use super::{JudgedDevice, OpSummary};
 use crate::case::{Case, Profile};
 use crate::run::Selection;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -14,7 +14,9 @@ use std::sync::OnceLock;
 pub(crate) const VERSION: &str = env!("CARGO_PKG_VERSION");
 
 /// What was run, on what, by whose promise. Two statements with one digest, seed and device speak of the same work.
-#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+///
+/// [`check`](crate::check) says of a report whether all of it follows from its results.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Statement {
     /// Version of the suite.
     pub suite_version: String,
@@ -25,6 +27,9 @@ pub struct Statement {
     pub profile: Profile,
     /// Seed.
     pub seed: u64,
+    /// Which cases of that profile and seed were run. Nothing where they were a program's own
+    /// ([`run_cases`](crate::run_cases)): no other program can list them.
+    pub selection: Option<Selected>,
     /// Whether what the device did not run itself counted as failed.
     pub strict: bool,
     /// Patterns of the cases that were allowed to fail.
@@ -40,6 +45,21 @@ pub struct Statement {
     pub host: String,
     /// Whether the run passed.
     pub passed: bool,
+}
+
+/// What was selected of the catalogue: with profile and seed it gives the same cases again, in the same order.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Selected {
+    /// Operations; all if empty.
+    pub ops: Vec<String>,
+    /// The one case that was asked for by its name. A seed in it counts more than the statement's.
+    pub case: Option<String>,
+}
+
+impl Selected {
+    pub(crate) fn of(selection: &Selection) -> Selected {
+        Selected { ops: selection.ops.clone(), case: selection.case.clone() }
+    }
 }
 
 impl Statement {
@@ -76,7 +96,7 @@ fn digest<'a>(version: &'a str, names: impl Iterator<Item = &'a str>) -> String 
 }
 
 /// Asked for once: a run over many devices is of one commit.
-fn commit() -> Option<String> {
+pub(crate) fn commit() -> Option<String> {
     static COMMIT: OnceLock<Option<String>> = OnceLock::new();
     let named = |name| std::env::var(name).ok().filter(|value| !value.is_empty());
     COMMIT.get_or_init(|| named("ANYCHIP_COMMIT").or_else(|| named("GITHUB_SHA")).or_else(of_source)).clone()
