@@ -94,6 +94,10 @@ pub(crate) struct ConformanceArgs {
     /// Run a file that `--save-failures` wrote again, over the inputs in it, and say whether it still fails
     #[arg(long, value_name = "FILE", conflicts_with_all = ["ops", "profile", "case", "seed", "formats", "strict", "expect", "isolate", "junit", "html", "save_failures"])]
     pub(crate) replay: Option<PathBuf>,
+    /// Check a report that `--json` wrote: does all of it follow from its results, and these from its cases? With
+    /// `--device`, also run the same cases here and compare
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["ops", "profile", "case", "seed", "formats", "strict", "expect", "isolate", "junit", "html", "save_failures", "replay"])]
+    pub(crate) check: Option<PathBuf>,
     /// The child's side of `--isolate`: names of cases on standard input, results on standard output
     #[arg(long, hide = true)]
     pub(crate) isolated_child: bool,

@@ -21,6 +21,11 @@ pub(crate) enum Failure {
     /// A name that no build knows.
     #[error("there is no device `{name}`; the devices are {known}")]
     UnknownDevice { name: String, known: String },
+    /// `--check FILE --device D`, and the file is of other devices.
+    #[error(
+        "{file}: holds no report of `{name}`; its reports are of {held}: name one of these, or leave `--device` out"
+    )]
+    NotInReport { file: String, name: String, held: String },
     /// A form that none of the precisions asked for has.
     #[error("form `{form}` is not one of {precision} precision, which has {forms}; leave one of the two options out")]
     NoSuchForm { form: &'static str, precision: &'static str, forms: String },

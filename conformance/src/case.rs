@@ -5,12 +5,12 @@ use crate::promises::{DEVICE, Promise};
 use crate::random::Random;
 use crate::relation::Relation;
 use anychip_core::{Device, Op, Result};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::sync::Arc;
 
 /// How much of the catalogue is run.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Profile {
     /// Every operation and mode over small shapes: seconds.

@@ -54,6 +54,27 @@ pub enum SuiteError {
         /// What is wrong with it, and how to mend it.
         reason: String,
     },
+    /// What was to be checked is no report, or none that can be checked.
+    #[error("{file}: no conformance report that can be checked: {reason}")]
+    Unreadable {
+        /// The file.
+        file: String,
+        /// What is wrong with it, and how to mend it.
+        reason: String,
+    },
+    /// A report of another version of the suite.
+    #[error(
+        "{file}: written by suite {theirs}, and this is suite {ours}, where the same name may stand for another case; \
+         check it with anychip {theirs}, or write it again with {ours}"
+    )]
+    OtherSuite {
+        /// The file.
+        file: String,
+        /// Version that wrote it.
+        theirs: String,
+        /// Version that was asked to check it.
+        ours: &'static str,
+    },
     /// The report could not be written as XML.
     #[error("cannot write JUnit XML: {0}")]
     Junit(String),

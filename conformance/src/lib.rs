@@ -19,6 +19,8 @@
 //! - A [`Report`] tells which cases passed, failed, are unsupported or ran on another device
 //!   ([`WithFallback`](anychip_core::WithFallback)), by operation and by the formats of its operands. A run that executed
 //!   nothing has not passed.
+//! - [`check`] says of a report in JSON, on a machine that had no part in it, whether all of it follows from its results;
+//!   [`CheckedReport::run_again`] runs its cases there and compares.
 //!
 //! # Example
 //! A new backend, written in full: memory, ten methods, and then its first operation.
@@ -184,6 +186,7 @@
 mod builder;
 mod case;
 mod cases;
+mod check;
 mod error;
 mod expected;
 pub mod faults;
@@ -200,6 +203,7 @@ mod run;
 pub use builder::{Builder, HostMatrix, Stretch};
 pub use case::{Case, Profile};
 pub use cases::cases;
+pub use check::{Checked, CheckedReport, Finding, RunAgain, check, check_file};
 pub use error::SuiteError;
 pub use expected::{ExpectedFailure, ExpectedFailures};
 #[cfg(feature = "harness")]
@@ -207,7 +211,7 @@ pub use harness::Tests;
 pub use promises::when_lost;
 pub use random::{Family, Random};
 pub use report::{
-    CaseResult, Counts, Failure, FormatSummary, JudgedDevice, OpSummary, Outcome, Report, State, Statement,
+    CaseResult, Counts, Failure, FormatSummary, JudgedDevice, OpSummary, Outcome, Report, Selected, State, Statement,
     Unsupported, html, junit,
 };
 pub use rules::bound::Nearest;

@@ -5,7 +5,9 @@ mod common;
 #[path = "common/later.rs"]
 mod later;
 
-use anychip_conformance::{CaseResult, ExpectedFailures, Isolation, Report, Rule, Selection, run, run_isolated, serve};
+use anychip_conformance::{
+    CaseResult, ExpectedFailures, Isolation, Report, Rule, Selection, check, run, run_isolated, serve,
+};
 use anychip_core::{Device, Op};
 use common::{Bench, Fault, faulty};
 use later::{Later, Slip};
@@ -68,7 +70,10 @@ fn isolated(fault: &str, timeout: Duration, batch: usize, selection: &Selection)
         Ok(command)
     };
     let isolation = Isolation { command: &command, timeout, batch };
-    run_isolated(&*anychip_cpu::open(), selection, &isolation, &mut |_| true).unwrap()
+    let report = run_isolated(&*anychip_cpu::open(), selection, &isolation, &mut |_| true).unwrap();
+    let checked = check(&serde_json::to_string(&report).unwrap()).unwrap();
+    assert!(checked.holds(), "{:#?}", checked.devices[0].findings);
+    report
 }
 
 fn assert_rope_alone_failed(report: &Report, rule: Rule) {

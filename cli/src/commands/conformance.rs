@@ -31,6 +31,9 @@ pub(crate) fn run(args: &ConformanceArgs) -> Result<Outcome, Failure> {
         return child(args);
     }
     let mut output = Output::begin(args.json.target.as_deref())?;
+    if let Some(file) = &args.check {
+        return super::check::run(file, &args.devices, output);
+    }
     if let Some(file) = &args.replay {
         return again(args, file, output);
     }

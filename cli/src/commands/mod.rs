@@ -1,5 +1,6 @@
 //! One file per command: arguments in, library calls, results out.
 
+pub(crate) mod check;
 pub(crate) mod conformance;
 pub(crate) mod demo;
 pub(crate) mod devices;

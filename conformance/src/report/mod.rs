@@ -1,18 +1,17 @@
 //! What a run found: for programs as JSON and JUnit XML, for people as a matrix.
 
-mod digest;
 mod formats;
 mod html;
 mod html_formats;
 mod html_plot;
 mod junit;
 mod matrix;
-mod statement;
+pub(crate) mod statement;
 
 pub use formats::{FormatSummary, State, Unsupported};
 pub use html::html;
 pub use junit::junit;
-pub use statement::Statement;
+pub use statement::{Selected, Statement};
 
 use crate::case::{Case, Profile};
 use crate::promises::DEVICE;
@@ -20,6 +19,7 @@ use crate::rules::bound::Nearest;
 use crate::rules::{Broken, Rule};
 use crate::run::Selection;
 use anychip_core::{Device, Numerics};
+use serde::de::Error;
 use serde::{Deserialize, Deserializer, Serialize};
 use std::collections::BTreeSet;
 use std::fmt;
@@ -27,6 +27,11 @@ use std::sync::{Mutex, PoisonError};
 
 /// The name of an operation or an operand: there are few, and each is kept once.
 pub(crate) type Name = &'static str;
+/// Bytes of a name at most, and names at most: none is ever freed.
+const NAME_BYTES: usize = 64;
+const MOST_NAMES: usize = 1024;
+/// What a report calls itself.
+pub(crate) const SCHEMA: &str = "anychip.conformance/1";
 
 /// What came of one case.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -169,7 +174,7 @@ pub struct CaseResult {
 }
 
 /// The device that was judged, as it describes itself.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct JudgedDevice {
     /// Name on the command line.
     pub name: String,
@@ -203,7 +208,7 @@ pub struct Counts {
 }
 
 impl Counts {
-    fn add(&mut self, outcome: &Outcome) {
+    pub(crate) fn add(&mut self, outcome: &Outcome) {
         match outcome {
             Outcome::Passed { .. } => self.passed += 1,
             Outcome::Failed(_) => self.failed += 1,
@@ -286,8 +291,8 @@ impl Report {
     pub(crate) fn begin(device: &dyn Device, selection: &Selection, cases: &[Case]) -> Report {
         let info = device.info();
         Report {
-            schema: "anychip.conformance/1",
-            suite_version: env!("CARGO_PKG_VERSION"),
+            schema: SCHEMA,
+            suite_version: statement::VERSION,
             device: JudgedDevice {
                 name: info.name,
                 description: info.description,
@@ -380,26 +385,33 @@ pub(crate) fn declaration(n: &Numerics) -> String {
     )
 }
 
-/// The one copy of a name. Names come from this program, or from a child that is the same program: there are few.
-fn intern(name: String) -> Name {
+/// The one copy of a name. Names come from this program, from a child that is the same program, or from a report: there are
+/// few, and a report that has many is none.
+fn intern<E: Error>(name: String) -> Result<Name, E> {
     static KNOWN: Mutex<BTreeSet<Name>> = Mutex::new(BTreeSet::new());
     let mut known = KNOWN.lock().unwrap_or_else(PoisonError::into_inner);
     if let Some(name) = known.get(name.as_str()) {
-        return name;
+        return Ok(name);
+    }
+    if name.len() > NAME_BYTES || known.len() == MOST_NAMES {
+        let what = format!("a name of {} bytes beside {} others", name.len(), known.len());
+        return Err(E::custom(format!(
+            "operations and operands have {MOST_NAMES} names of {NAME_BYTES} bytes at most, got {what}"
+        )));
     }
     let name: Name = Box::leak(name.into_boxed_str());
     known.insert(name);
-    name
+    Ok(name)
 }
 
 pub(crate) fn interned<'de, D: Deserializer<'de>>(from: D) -> Result<Name, D::Error> {
-    String::deserialize(from).map(intern)
+    String::deserialize(from).and_then(intern)
 }
 
 fn interned_option<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Name>, D::Error> {
-    Ok(Option::<String>::deserialize(from)?.map(intern))
+    Option::<String>::deserialize(from)?.map(intern).transpose()
 }
 
 fn interned_all<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<Name>, D::Error> {
-    Ok(Vec::<String>::deserialize(from)?.into_iter().map(intern).collect())
+    Vec::<String>::deserialize(from)?.into_iter().map(intern).collect()
 }

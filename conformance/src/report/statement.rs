@@ -1,17 +1,22 @@
 //! What a run is good for as evidence: enough for another machine to run the same and compare.
 
-use super::digest::sha256;
 use super::{JudgedDevice, OpSummary};
 use crate::case::{Case, Profile};
 use crate::run::Selection;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::process::Command;
 use std::sync::OnceLock;
 
+/// Version of this suite.
+pub(crate) const VERSION: &str = env!("CARGO_PKG_VERSION");
+
 /// What was run, on what, by whose promise. Two statements with one digest, seed and device speak of the same work.
-#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+///
+/// [`check`](crate::check) says of a report whether all of it follows from its results.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Statement {
     /// Version of the suite.
     pub suite_version: String,
@@ -22,6 +27,9 @@ pub struct Statement {
     pub profile: Profile,
     /// Seed.
     pub seed: u64,
+    /// Which cases of that profile and seed were run. Nothing where they were a program's own
+    /// ([`run_cases`](crate::run_cases)): no other program can list them.
+    pub selection: Option<Selected>,
     /// Whether what the device did not run itself counted as failed.
     pub strict: bool,
     /// Patterns of the cases that were allowed to fail.
@@ -39,15 +47,27 @@ pub struct Statement {
     pub passed: bool,
 }
 
+/// What was selected of the catalogue: with profile and seed it gives the same cases again, in the same order.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Selected {
+    /// Operations; all if empty.
+    pub ops: Vec<String>,
+    /// The one case that was asked for by its name. A seed in it counts more than the statement's.
+    pub case: Option<String>,
+}
+
+impl Selected {
+    pub(crate) fn of(selection: &Selection) -> Selected {
+        Selected { ops: selection.ops.clone(), case: selection.case.clone() }
+    }
+}
+
 impl Statement {
     pub(crate) fn begin(selection: &Selection, cases: &[Case]) -> Statement {
-        let version = env!("CARGO_PKG_VERSION");
-        let names = cases.iter().map(|case| format!("{}\n", case.name));
-        let text: String = std::iter::once(format!("{version}\n")).chain(names).collect();
         let allowed = selection.expected.expected_failures.iter();
         Statement {
-            suite_version: version.into(),
-            suite_digest: sha256(text.as_bytes()),
+            suite_version: VERSION.into(),
+            suite_digest: digest(VERSION, cases.iter().map(|case| case.name.as_str())),
             profile: selection.profile,
             seed: selection.seed,
             strict: selection.strict,
@@ -65,8 +85,18 @@ impl Statement {
     }
 }
 
+/// See [`Statement::suite_digest`].
+fn digest<'a>(version: &'a str, names: impl Iterator<Item = &'a str>) -> String {
+    let mut hash = Sha256::new();
+    for line in std::iter::once(version).chain(names) {
+        hash.update(line);
+        hash.update("\n");
+    }
+    hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
 /// Asked for once: a run over many devices is of one commit.
-fn commit() -> Option<String> {
+pub(crate) fn commit() -> Option<String> {
     static COMMIT: OnceLock<Option<String>> = OnceLock::new();
     let named = |name| std::env::var(name).ok().filter(|value| !value.is_empty());
     COMMIT.get_or_init(|| named("ANYCHIP_COMMIT").or_else(|| named("GITHUB_SHA")).or_else(of_source)).clone()
@@ -82,4 +112,20 @@ fn of_source() -> Option<String> {
     let output = Command::new("git").arg("-C").arg(root).args(ask).output().ok()?;
     let said = String::from_utf8(output.stdout).ok()?.trim().to_owned();
     (output.status.success() && !said.is_empty()).then_some(said)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What `printf '0.1.0\nrope/near/x/seed0\nembed/y/seed0\n' | sha256sum` prints.
+    #[test]
+    fn the_digest_is_of_a_line_for_the_version_and_one_for_each_case() {
+        let names = ["rope/near/x/seed0", "embed/y/seed0"];
+        assert_eq!(
+            digest("0.1.0", names.into_iter()),
+            "fbe7300b67ee2d2f258b6c0b80770c15b37a03bb73f2eeda6c335f41492535e1"
+        );
+        assert_ne!(digest("0.1.0", names.into_iter()), digest("0.1.0", names.into_iter().rev()));
+    }
 }

@@ -28,7 +28,7 @@ pub struct Nearest {
 }
 
 /// The smallest step of a type: how far apart its smallest numbers are.
-pub(super) fn smallest_step(dtype: DType) -> f64 {
+pub(crate) fn smallest_step(dtype: DType) -> f64 {
     match dtype {
         DType::BF16 => 2f64.powi(-133),
         DType::F16 => 2f64.powi(-24),

@@ -58,7 +58,7 @@ impl Numbers {
     }
 }
 
-fn bin(ratio: f64) -> usize {
+pub(crate) fn bin(ratio: f64) -> usize {
     if ratio == 0.0 {
         return 0;
     }

@@ -7,7 +7,7 @@
 use super::{conclude, lost_in, one};
 use crate::SuiteError;
 use crate::case::Case;
-use crate::report::{CaseResult, Failure, Outcome, Report, declaration};
+use crate::report::{CaseResult, Failure, Outcome, Report, Selected, declaration};
 use crate::rules::{Broken, Rule};
 use crate::run::{ORACLE_BYTES, Selection};
 use anychip_core::Device;
@@ -90,6 +90,7 @@ pub fn run_isolated(
 ) -> Result<Report, SuiteError> {
     let cases = selection.cases()?;
     let mut report = Report::begin(device, selection, &cases);
+    report.statement.selection = Some(Selected::of(selection));
     let mut worker: Option<Worker> = None;
     let (mut done, mut false_starts) = (0, 0);
     for case in &cases {

@@ -13,7 +13,7 @@ pub use selection::Selection;
 
 use crate::SuiteError;
 use crate::case::Case;
-use crate::report::{CaseResult, Failure, Outcome, Report, declaration};
+use crate::report::{CaseResult, Failure, Outcome, Report, Selected, declaration};
 use crate::rules::{Broken, Rule};
 use anychip_core::{Device, Error};
 
@@ -31,11 +31,14 @@ pub fn run(
     selection: &Selection,
     heard: &mut dyn FnMut(&CaseResult) -> bool,
 ) -> Result<Report, SuiteError> {
-    Ok(run_cases(device, &selection.cases()?, selection, heard))
+    let mut report = run_cases(device, &selection.cases()?, selection, heard);
+    report.statement.selection = Some(Selected::of(selection));
+    Ok(report)
 }
 
 /// Runs these cases, whichever they are: a repository with operations or shapes of its own makes them with [`Case::new`].
-/// Of `selection` the report takes profile, seed, strictness and what is expected to fail.
+/// Of `selection` the report takes profile, seed, strictness and what is expected to fail. Its statement has no selection, so
+/// that nobody else can [`check`](crate::check) it.
 pub fn run_cases(
     device: &dyn Device,
     cases: &[Case],
