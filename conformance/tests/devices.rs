@@ -25,6 +25,16 @@ fn cpu_passes() {
     assert_passes(&*anychip_cpu::open(), 0..1);
 }
 
+/// How work is shared out depends on the number of threads, and so does which lines of a kernel run at all: this machine's
+/// few cores are not enough to try them. A process has one number, so this test's own executable is run again.
+#[test]
+fn cpu_passes_with_sixteen_threads() {
+    let mut command = std::process::Command::new(std::env::current_exe().unwrap());
+    let run = command.args(["--exact", "cpu_passes", "--nocapture"]).env("RAYON_NUM_THREADS", "16").output().unwrap();
+    let said = String::from_utf8_lossy(&run.stdout);
+    assert!(run.status.success() && said.contains(", 16 threads)"), "{said}");
+}
+
 #[test]
 fn cpu_passes_under_other_seeds() {
     assert_passes(&*anychip_cpu::open(), 1..3);

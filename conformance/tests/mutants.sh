@@ -20,7 +20,7 @@ done
 cargo test -p anychip-conformance --test devices --no-run
 # Missed mutants are exit code 2 of cargo-mutants, timeouts 3: both are counted below.
 cargo mutants "${of_kernels[@]}" "${chosen[@]}" --in-place --baseline=skip --timeout 90 --build-timeout 300 -o "$copy" \
-  --test-package anychip-conformance -- --test devices -- --exact cpu_passes || true
+  --test-package anychip-conformance -- --test devices -- --exact cpu_passes cpu_passes_with_sixteen_threads || true
 cd "$copy/mutants.out"
 caught=$(cat caught.txt timeout.txt | wc -l) missed=$(wc -l <missed.txt)
 echo "caught $caught of $((caught + missed)) viable mutants; missed:"
