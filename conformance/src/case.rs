@@ -212,7 +212,7 @@ impl Case {
     /// # Errors
     /// Those of the device.
     pub fn operand_bytes(&self, device: &dyn Device) -> Result<Vec<Vec<u8>>> {
-        let built = self.build_for(device, None)?.map(|(_, built)| built.operands).unwrap_or_default();
+        let built = self.build_for(device, None)?.map(|(_, built)| built.laid.operands).unwrap_or_default();
         Ok(built.iter().map(|operand| operand.bytes().to_vec()).collect())
     }
 }

@@ -75,6 +75,21 @@ pub enum SuiteError {
         /// Version that was asked to check it.
         ours: &'static str,
     },
+    /// A report of the same version at another commit, which had other cases.
+    #[error(
+        "{file}: its digest is that of its own cases, which are not those that suite {version} has here: it was written \
+         at {theirs}, and this is {ours}; check it with that commit, or write it again with this one"
+    )]
+    OtherCases {
+        /// The file.
+        file: String,
+        /// Version of both.
+        version: &'static str,
+        /// Commit that wrote it.
+        theirs: String,
+        /// Commit that was asked to check it.
+        ours: String,
+    },
     /// The report could not be written as XML.
     #[error("cannot write JUnit XML: {0}")]
     Junit(String),

@@ -7,6 +7,7 @@ use anychip_conformance::{Checked, ExpectedFailures, Selection, SuiteError, chec
 use anychip_core::{Device, Op, Result, WithFallback};
 use common::{Bench, Fault, bare, faulty};
 use serde_json::{Value, json};
+use sha2::Digest;
 use std::sync::LazyLock;
 
 fn of(ops: &[&str]) -> Selection {
@@ -324,6 +325,37 @@ fn another_suite_is_named_with_this_one() {
     assert!(matches!(&error, SuiteError::OtherSuite { theirs, .. } if theirs == "0.0.9"));
     let error = error.to_string();
     assert!(error.contains("suite 0.0.9") && error.contains(env!("CARGO_PKG_VERSION")), "{error}");
+}
+
+/// A catalogue that grew has another digest, and a report from before is no lie.
+#[test]
+fn another_commit_of_this_suite_is_named() {
+    let mut report = RIGHT.clone();
+    report["statement"]["commit"] = "0123456".into();
+    // What a suite writes that has not got the last case yet: `rope` and `embed` are selected.
+    let results = report["results"].as_array_mut().unwrap();
+    results.pop();
+    let lines: String = results.iter().map(|result| format!("{}\n", result["case"].as_str().unwrap())).collect();
+    let text = format!("{}\n{lines}", env!("CARGO_PKG_VERSION"));
+    let digest: String = sha2::Sha256::digest(text).iter().map(|byte| format!("{byte:02x}")).collect();
+    report["statement"]["suite_digest"] = digest.into();
+    let error = check(&report.to_string()).unwrap_err();
+    assert!(matches!(&error, SuiteError::OtherCases { theirs, .. } if theirs == "0123456"), "{error}");
+    assert!(error.to_string().contains("check it with that commit"), "{error}");
+}
+
+/// Names that a report brings along reach a terminal with nothing in them that it would act on.
+#[test]
+fn what_a_report_calls_things_is_escaped() {
+    let mut report = RIGHT.clone();
+    report["results"][0]["formats"] = "\u{1b}[2Jf32".into();
+    report["formats"][0]["reason"] = "\u{1b}[2J".into();
+    let found = checked(&report);
+    assert!(!found.holds());
+    for finding in found.devices.iter().flat_map(|device| &device.findings) {
+        let text = format!("{}{}", finding.place, finding.what);
+        assert!(!text.contains('\u{1b}'), "{text:?}");
+    }
 }
 
 #[test]

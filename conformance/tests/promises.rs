@@ -60,6 +60,9 @@ fn each_slip_is_caught_by_the_case_that_is_about_it() {
         (Slip::EventsNeverDone, "events/times"),
         (Slip::TimesOfAnotherClock, "events/times"),
         (Slip::ChangesItsMind, "refusals/info"),
+        (Slip::RefusesOwnEvents, "events/of_this_stream"),
+        (Slip::NeverGivesAgain, "memory/exhausted"),
+        (Slip::Leaks, "memory/exhausted"),
     ] {
         // A host that is busy elsewhere may give a slip time to go unnoticed: not five times over.
         let tries = (0..5).map(|seed| {
@@ -67,6 +70,23 @@ fn each_slip_is_caught_by_the_case_that_is_about_it() {
             run(&Later::new(slip), &selection, &mut |_| true).unwrap()
         });
         assert!(tries.into_iter().any(|report| report.counts.failed == 1), "{slip:?} is not caught by {case}");
+    }
+}
+
+/// What a device says of an operation it says over buffers that hold nothing too, and acts on.
+#[test]
+fn a_device_is_held_to_what_it_says_it_runs() {
+    for (slip, said) in [
+        (
+            Slip::SaysOtherwiseOverNothing,
+            "and over buffers that hold nothing that operation must be any other, got rms_norm",
+        ),
+        (Slip::RunsWhatIsUnsupported, "when it was queued all the same, it took it"),
+    ] {
+        let selection = Selection { ops: vec!["rms_norm".into()], ..Selection::default() };
+        let report = run(&Later::new(slip), &selection, &mut |_| true).unwrap();
+        assert_eq!(report.counts.failed, report.counts.selected, "{slip:?}: {}", report.matrix());
+        assert!(report.failures().all(|failure| failure.message.contains(said)), "{}", report.matrix());
     }
 }
 

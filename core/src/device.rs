@@ -103,9 +103,10 @@ impl DeviceInfo {
 /// may wait for it.
 ///
 /// # Order between streams
-/// Two streams of a device are ordered by events alone. Where they use one buffer without an event in between and one of
-/// them writes it, its contents are undefined until written again; nothing worse may happen. The unit is the buffer, not
-/// the byte: a device may move whole lines.
+/// Two streams of a device are ordered by events, and by the host: what is queued anywhere after
+/// [`synchronize`](Stream::synchronize) or [`read`](Stream::read) returned comes after all that these waited for. Where
+/// they use one buffer without either in between and one of them writes it, its contents are undefined until written
+/// again; nothing worse may happen. The unit is the buffer, not the byte: a device may move whole lines.
 ///
 /// Several devices share nothing but the host: what goes from one to another is read and written. Collectives are not
 /// part of the contract yet.

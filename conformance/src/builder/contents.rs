@@ -21,7 +21,7 @@ impl Contents {
         built.expects_nan |= self.differ;
         for (name, _, tensor) in op.operands() {
             let Some((index, bytes)) = built.operand(&tensor).zip(self.before.get(name)) else { continue };
-            let operand = &mut built.operands[index];
+            let operand = &mut built.laid.operands[index];
             if tensor.bytes() != bytes.len() as u64 {
                 return Err(Error::Invalid(Invalid::WrongLength { want: tensor.bytes(), got: bytes.len() as u64 }));
             }

@@ -14,6 +14,7 @@ pub(crate) use pages::lists;
 
 use crate::random::{Family, Random};
 use anychip_core::{DType, Device, Format, Matrix, Result, Shape, Stream, Tensor};
+use std::ops::{Deref, DerefMut};
 
 /// Prefill of outputs that hold integers, codes or pages: no index, no code and no scale that a case asks for.
 pub(crate) const UNWRITTEN: u8 = 0xA5;
@@ -138,7 +139,7 @@ impl<'a> Builder<'a> {
 
     /// Everything that was made.
     pub(crate) fn finish(self) -> Built {
-        Built { stream: self.stream, operands: self.operands, expects_nan: self.expects_nan }
+        Built { stream: self.stream, laid: Laid { operands: self.operands, expects_nan: self.expects_nan } }
     }
 }
 
@@ -146,11 +147,29 @@ impl<'a> Builder<'a> {
 pub(crate) struct Built {
     /// The stream that wrote them.
     pub(crate) stream: Box<dyn Stream>,
+    pub(crate) laid: Laid,
+}
+
+/// A case's operands on a device: what a result is judged by.
+pub(crate) struct Laid {
     pub(crate) operands: Vec<Operand>,
     pub(crate) expects_nan: bool,
 }
 
-impl Built {
+impl Deref for Built {
+    type Target = Laid;
+    fn deref(&self) -> &Laid {
+        &self.laid
+    }
+}
+
+impl DerefMut for Built {
+    fn deref_mut(&mut self) -> &mut Laid {
+        &mut self.laid
+    }
+}
+
+impl Laid {
     /// The operand that `tensor` is a view of.
     pub(crate) fn operand(&self, tensor: &Tensor) -> Option<usize> {
         self.operands.iter().position(|o| o.tensor().buffer().id() == tensor.buffer().id())

@@ -102,7 +102,8 @@ impl Cases {
         build: impl Fn(&mut Builder<'_>) -> Result<Op> + Send + Sync + 'static,
     ) {
         let case = Case::new(self.op_name, &format!("beyond_2gib/{}", name.as_ref()), Full, self.seed, build);
-        // Before and after on the host, and again as the oracle's operand, its copy and, of pools, its result.
+        // Before and after on the host, the device's where that is the host's, the oracle's operand, and a copy of it for each
+        // of the two estimates.
         self.all.push(case.taking(6 * BEYOND_2GIB as u64));
     }
 }

@@ -130,11 +130,16 @@ fn brief(value: &Value) -> String {
 
 /// A text out of a report as it may be shown: not without end, and what a terminal would obey spelt out.
 pub(super) fn shown(text: &str) -> String {
+    match text.char_indices().nth(SHOWN) {
+        Some((end, _)) => escaped(&text[..end]) + "...",
+        None => escaped(text),
+    }
+}
+
+/// Without what a terminal would act on.
+pub(super) fn escaped(text: &str) -> String {
     let mut safe = String::new();
-    for (count, c) in text.chars().enumerate() {
-        if count == SHOWN {
-            return safe + "...";
-        }
+    for c in text.chars() {
         match c {
             '\u{200e}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{feff}' => {
                 safe.extend(c.escape_unicode());

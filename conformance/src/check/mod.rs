@@ -17,6 +17,7 @@ pub use read::{check, check_file};
 
 use crate::case::Case;
 use crate::run::Selection;
+use json::escaped;
 use read::Told;
 use serde::Serialize;
 
@@ -43,7 +44,8 @@ impl Findings {
     fn add(&mut self, place: impl Into<String>, what: impl Into<String>) {
         match self.all.len() {
             LISTED => self.beyond += 1,
-            _ => self.all.push(Finding { place: place.into(), what: what.into() }),
+            // Both may hold names that the report brought along.
+            _ => self.all.push(Finding { place: escaped(&place.into()), what: escaped(&what.into()) }),
         }
     }
 

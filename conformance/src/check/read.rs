@@ -4,7 +4,7 @@ use super::json::{Single, compare, shown};
 use super::{Checked, CheckedReport, Findings, follow, results, words};
 use crate::case::Profile;
 use crate::expected::{ExpectedFailure, ExpectedFailures};
-use crate::report::statement::VERSION;
+use crate::report::statement::{VERSION, commit, digest};
 use crate::report::{CaseResult, JudgedDevice, SCHEMA, Selected, Statement};
 use crate::run::Selection;
 use crate::{Case, SuiteError};
@@ -49,7 +49,7 @@ pub(super) struct ToldOp {
 /// That a report contradicts itself is no error, but among the [findings](CheckedReport::findings).
 ///
 /// # Errors
-/// [`SuiteError::Unreadable`] for a text that is no report or whose cases are a program's own, [`SuiteError::OtherSuite`]
+/// [`SuiteError::Unreadable`] for a text that is no report or whose cases are a program's own, [`SuiteError::OtherSuite`] and [`SuiteError::OtherCases`]
 /// for a report of another version.
 pub fn check(text: &str) -> Result<Checked, SuiteError> {
     named("the report", text)
@@ -140,6 +140,15 @@ fn one(file: &str, report: &Value) -> Result<CheckedReport, SuiteError> {
         found.add("statement.selection", format!("no case of this suite ({VERSION}): {why}"));
         Vec::new()
     });
+    let said = &told.statement.suite_digest;
+    let digest_of_cases = digest(VERSION, cases.iter().map(|case| case.name.as_str()));
+    let of_results = || digest(VERSION, told.results.iter().map(|result| result.case.as_str()));
+    // Of this very commit it would be a lie.
+    if told.statement.commit != commit() && *said != digest_of_cases && *said == of_results() {
+        let named = |commit: Option<&str>| commit.map_or("an unknown commit".into(), shown);
+        let (theirs, ours) = (named(told.statement.commit.as_deref()), named(commit().as_deref()));
+        return Err(SuiteError::OtherCases { file: file.into(), version: VERSION, theirs, ours });
+    }
     let (mut passed, mut count) = (false, 0);
     if !cases.is_empty() {
         let results = results::examine(&told, report, &cases, &selection, &mut found);

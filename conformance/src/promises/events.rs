@@ -1,6 +1,6 @@
 //! Events: what orders two streams, and when it was.
 
-use super::work::Delay;
+use super::delay::Delay;
 use super::{Promise, Trial, broken, failed};
 use crate::relation::Stop;
 use anychip_core::{Event, Stream};
@@ -38,7 +38,7 @@ fn order(trial: &Trial<'_>) -> Result<(), Stop> {
             between.on(&mut *worker)?;
         }
         job.enqueue(&mut *worker)?;
-        let kept = job.keep(trial, &mut *worker)?;
+        let kept = job.copied(trial, &mut *worker)?;
         let used = mark(&mut *worker)?;
         wait(&mut *writer, &used)?;
         job.poison(&mut *writer)?;
@@ -67,7 +67,7 @@ fn around_a_ring(trial: &Trial<'_>) -> Result<(), Stop> {
         job.write(stream)?;
         delay.on(stream)?; // in which a stream that did not wait overwrites them
         job.enqueue(stream)?;
-        kept.push(job.keep(trial, stream)?);
+        kept.push(job.copied(trial, stream)?);
         before = Some(mark(stream)?);
     }
     for (turn, kept) in kept.iter().enumerate() {
@@ -102,6 +102,12 @@ fn times(trial: &Trial<'_>) -> Result<(), Stop> {
     let first = mark(&mut *stream)?;
     delay.on(&mut *stream)?;
     let last = mark(&mut *stream)?;
+    let at_once = last.done_at().map_err(|error| failed("when an event was done", error))?;
+    if !trial.info.asynchronous && at_once.is_none() {
+        return Err(broken(
+            "a device that is not asynchronous must be done when mark returns, got an event that is not",
+        ));
+    }
     stream.synchronize().map_err(|error| failed("synchronize", error))?;
     let after = mark(&mut *stream)?;
     stream.synchronize().map_err(|error| failed("synchronize", error))?;

@@ -1,16 +1,17 @@
 //! An operation over operands of its own, and the judgement of what became of them.
 
 use super::{Trial, failed};
-use crate::builder::Built;
+use crate::builder::Laid;
 use crate::case::Case;
 use crate::relation::Stop;
 use crate::run::one::{Seen, check};
+use crate::run::room;
 use anychip_core::{Access, Device, Op, Stream, Tensor};
 
 /// The operation, its operands on the device and what they are to hold before it runs.
 pub(super) struct Job {
     pub(super) op: Op,
-    built: Built,
+    laid: Laid,
 }
 
 impl Job {
@@ -19,23 +20,42 @@ impl Job {
         let case = case.with_seed(trial.seed.wrapping_add(number));
         let made = case.build(trial.device).and_then(|made| {
             let Some((op, mut built)) = made else { return Ok(None) };
+            // With this the operands are every stream's, and the one that wrote them can go.
             built.stream.synchronize()?;
-            Ok(Some((op, built)))
+            Ok(Some(Job { op, laid: built.laid }))
         });
-        match made.map_err(|error| failed("the operands of the work could not be made", error))? {
-            Some((op, built)) => Ok(Job { op, built }),
-            None => Err(Stop::Unsupported("operation must be one that can show it, got none".into())),
+        match made {
+            Ok(Some(job)) => Ok(job),
+            Ok(None) => Err(Stop::Unsupported("a case must be of an operation, got one of the device".into())),
+            Err(error) => Err(match room::none_on_device(&trial.info, &error) {
+                Some(reason) => Stop::Unsupported(reason),
+                None => failed("the operands of the work could not be made", error),
+            }),
         }
     }
 
     /// What each operand's buffer holds before the operation, guard bands included.
     pub(super) fn contents(&self) -> Vec<Vec<u8>> {
-        self.built.operands.iter().map(|operand| operand.before().to_vec()).collect()
+        self.laid.operands.iter().map(|operand| operand.before().to_vec()).collect()
+    }
+
+    /// Which buffers a replay can be given anew: a few kilobytes in all, the smallest first.
+    pub(super) fn updatable(&self) -> Vec<bool> {
+        const MOST: u64 = 8 << 10;
+        let buffers = self.buffers();
+        let mut order: Vec<usize> = (0..buffers.len()).collect();
+        order.sort_by_key(|&at| buffers[at].bytes());
+        let (mut small, mut total) = (vec![false; buffers.len()], 0);
+        for at in order {
+            total += buffers[at].bytes();
+            small[at] = total <= MOST;
+        }
+        small
     }
 
     /// Takes another job's contents for its own. Nothing is written yet.
     pub(super) fn becomes(&mut self, contents: &[Vec<u8>]) {
-        for (operand, bytes) in self.built.operands.iter_mut().zip(contents) {
+        for (operand, bytes) in self.laid.operands.iter_mut().zip(contents) {
             let whole = operand.whole().clone();
             operand.set(&whole, bytes);
         }
@@ -43,7 +63,7 @@ impl Job {
 
     /// The buffers, whole.
     pub(super) fn buffers(&self) -> Vec<Tensor> {
-        self.built.operands.iter().map(|operand| operand.whole().clone()).collect()
+        self.laid.operands.iter().map(|operand| operand.whole().clone()).collect()
     }
 
     /// Whether the operation only reads each of [`buffers`](Job::buffers).
@@ -60,14 +80,14 @@ impl Job {
 
     /// Takes other bytes for the contents of one operand, in which they lay before and after the operation.
     pub(super) fn holds(&mut self, operand: &Tensor, bytes: &[u8], after: &mut [Vec<u8>]) {
-        let Some(index) = self.built.operand(operand) else { return };
-        self.built.operands[index].set(operand, bytes);
-        after[index] = self.built.operands[index].before().to_vec();
+        let Some(index) = self.laid.operand(operand) else { return };
+        self.laid.operands[index].set(operand, bytes);
+        after[index] = self.laid.operands[index].before().to_vec();
     }
 
     /// Queues writing all contents.
     pub(super) fn write(&self, stream: &mut dyn Stream) -> Result<(), Stop> {
-        for operand in &self.built.operands {
+        for operand in &self.laid.operands {
             stream.write(operand.whole(), operand.before()).map_err(|error| failed("writing an operand", error))?;
         }
         Ok(())
@@ -75,7 +95,7 @@ impl Job {
 
     /// Queues writing bytes that are NaN as numbers and no index over all operands.
     pub(super) fn poison(&self, stream: &mut dyn Stream) -> Result<(), Stop> {
-        for operand in &self.built.operands {
+        for operand in &self.laid.operands {
             let bytes = vec![0xFF; operand.before().len()];
             stream.write(operand.whole(), &bytes).map_err(|error| failed("overwriting an operand", error))?;
         }
@@ -101,7 +121,7 @@ impl Job {
     /// The same of bytes that were read before, buffer by buffer.
     pub(super) fn judge_bytes(&self, trial: &Trial<'_>, after: &[Vec<u8>], what: &str) -> Result<(), Stop> {
         let numerics = trial.device.numerics(&self.op);
-        let judged = check(trial.oracle, &self.op, &self.built, after, &numerics, &mut Seen::default());
+        let judged = check(trial.oracle, &self.op, &self.laid, after, &numerics, &mut Seen::default());
         judged.map(|_| ()).map_err(|mut broken| {
             let op = self.op.name();
             broken.what = format!("{what}: {op}: {}", broken.what);
@@ -112,19 +132,19 @@ impl Job {
     }
 
     /// Queues copying every buffer into one of its own, for a look at it later.
-    pub(super) fn keep(&self, trial: &Trial<'_>, stream: &mut dyn Stream) -> Result<Kept, Stop> {
+    pub(super) fn copied(&self, trial: &Trial<'_>, stream: &mut dyn Stream) -> Result<Copies, Stop> {
         let copies = copies(trial.device, &self.buffers())?;
         for (whole, copy) in self.buffers().iter().zip(&copies) {
             stream.copy(whole, copy).map_err(|error| failed("a copy on the device", error))?;
         }
-        Ok(Kept(copies))
+        Ok(Copies(copies))
     }
 }
 
 /// Copies of a job's buffers.
-pub(super) struct Kept(Vec<Tensor>);
+pub(super) struct Copies(Vec<Tensor>);
 
-impl Kept {
+impl Copies {
     /// Waits and reads them.
     pub(super) fn read(&self, stream: &mut dyn Stream) -> Result<Vec<Vec<u8>>, Stop> {
         self.0.iter().map(|copy| read(stream, copy)).collect()

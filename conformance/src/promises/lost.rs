@@ -1,6 +1,8 @@
 //! What a device does once it is lost.
 
-use anychip_core::{DType, Device, Error, Result};
+use super::Trial;
+use crate::relation::Stop;
+use anychip_core::{DType, Device, Error, Op, Result};
 
 /// Judges what a device does once it is lost, for a backend's own tests: `lose` makes that happen, by destroying the
 /// driver's handle or whatever the backend has for it. No case of the catalogue does, because no call of the contract does.
@@ -27,6 +29,16 @@ pub fn when_lost(device: &dyn Device, lose: impl FnOnce()) -> Result<(), String>
     let other = device.tensor(DType::U8, &[64]).map_err(|error| before("64 bytes of memory", error))?;
     stream.write(&tensor, &[1; 64]).map_err(|error| before("writing", error))?;
     let event = stream.mark().map_err(|error| before("an event", error))?;
+    // Any operation that it runs; a device without one has none to queue.
+    let oracle = anychip_reference::open(1 << 30);
+    let job =
+        match Trial::new(device, &*oracle, 0).work().and_then(|work| work.job(&Trial::new(device, &*oracle, 0), 0)) {
+            Ok(job) => Some(job),
+            Err(Stop::Unsupported(_)) => None,
+            Err(Stop::Broken(broken)) => return Err(format!("work, before the device was lost: {}", broken.what)),
+        };
+    let ops: Vec<Op> = job.iter().map(|job| job.op.clone()).collect();
+    let recording = stream.record(ops.clone()).map_err(|error| before("recording", error))?;
     stream.synchronize().map_err(|error| before("synchronize", error))?;
     lose();
     for turn in ["first", "second"] {
@@ -35,6 +47,10 @@ pub fn when_lost(device: &dyn Device, lose: impl FnOnce()) -> Result<(), String>
         must_be_lost("write", turn, stream.write(&tensor, &[2; 64]))?;
         must_be_lost("read", turn, stream.read(&tensor, &mut [0; 64]))?;
         must_be_lost("copy", turn, stream.copy(&tensor, &other))?;
+        for op in &ops {
+            must_be_lost("enqueue", turn, stream.enqueue(op))?;
+            must_be_lost("replay", turn, stream.replay(&recording, &[]))?;
+        }
         must_be_lost("mark", turn, stream.mark())?;
         must_be_lost("wait", turn, stream.wait(&event))?;
         must_be_lost("allocate", turn, device.allocate(64))?;

@@ -1,9 +1,10 @@
 //! Memory: sizes, slices, limits, and what happens to memory that was let go.
 
+use super::delay::Delay;
 use super::job::read;
-use super::work::Delay;
 use super::{Promise, Trial, broken, failed, same};
 use crate::relation::Stop;
+use crate::run::room;
 use anychip_core::{Buffer, DType, Error, Tensor};
 use std::collections::BTreeSet;
 
@@ -20,8 +21,15 @@ pub(super) const PROMISES: &[Promise] = &[
 /// Memory of a trial.
 fn allocate(trial: &Trial<'_>, bytes: u64) -> Result<Buffer, Stop> {
     let buffer = trial.device.allocate(bytes).map_err(|error| failed(&format!("{bytes} bytes of memory"), error))?;
-    if (buffer.bytes(), buffer.device()) != (bytes, trial.info.id) {
-        return Err(broken(format!("{bytes} bytes were asked for, got a buffer of {} bytes", buffer.bytes())));
+    if buffer.bytes() != bytes {
+        return Err(broken(format!(
+            "a buffer must have the {bytes} bytes that were asked for, got {}",
+            buffer.bytes()
+        )));
+    }
+    if buffer.device() != trial.info.id {
+        let (want, got) = (trial.info.id, buffer.device());
+        return Err(broken(format!("a buffer must be of the device that gave it, {want:?}, got one of {got:?}")));
     }
     Ok(buffer)
 }
@@ -138,6 +146,8 @@ fn churn(trial: &Trial<'_>, rounds: u64, in_all: u64) -> Result<(), Stop> {
         if round % 16 == 0 {
             same(&format!("its first bytes in {what}"), &read(&mut *stream, &first)?, &want)?;
             same(&format!("its last bytes in {what}"), &read(&mut *stream, &last)?, &want)?;
+            // By now at the latest the stream gives up what it held of earlier rounds.
+            stream.synchronize().map_err(|error| failed(&what, error))?;
         }
     }
     same("a buffer that was held all the time", &read(&mut *stream, &keeper)?, &kept)
@@ -145,7 +155,8 @@ fn churn(trial: &Trial<'_>, rounds: u64, in_all: u64) -> Result<(), Stop> {
 
 /// A leak shows, where the device says how much memory it has: all rounds together take twice as much.
 fn churn_through_all(trial: &Trial<'_>) -> Result<(), Stop> {
-    churn(trial, 10_000, trial.info.memory_bytes.map_or(0, |all| all.saturating_mul(2)))
+    let Some(all) = trial.info.memory_bytes else { return Err(unknown_memory()) };
+    churn(trial, 10_000, all.saturating_mul(2))
 }
 
 /// Operands whose owner lets go of them as soon as the operation is queued stay until it has run; memory that is given out
@@ -190,26 +201,31 @@ fn freed_while_in_use(trial: &Trial<'_>) -> Result<(), Stop> {
     Ok(())
 }
 
-/// A device gives no more than it says it has, refuses in words, and gives again what is let go.
+fn unknown_memory() -> Stop {
+    Stop::Unsupported("memory_bytes must be known, got nothing".into())
+}
+
+/// A device whose memory is used up refuses in words, and gives again what is let go. One that gives more than it has by its
+/// own account may: memory that nobody has touched yet need not be anywhere.
 fn exhausted(trial: &Trial<'_>) -> Result<(), Stop> {
     const PARTS: u64 = 48;
-    let Some(all) = trial.info.memory_bytes else {
-        return Err(Stop::Unsupported("memory_bytes must be known, got nothing".into()));
-    };
-    let part = (all / PARTS).clamp(1, trial.info.max_allocation);
+    let Some(all) = trial.info.memory_bytes else { return Err(unknown_memory()) };
+    let part = (all / PARTS).min(trial.info.max_allocation).max(1);
+    let _alone = room::alone();
     let mut held = Vec::new();
-    loop {
+    while held.len() as u64 <= 2 * PARTS {
         match trial.device.allocate(part) {
-            Ok(_) if held.len() as u64 > all / part => {
-                let got = format!("{} buffers of {part} bytes", held.len() + 1);
-                return Err(broken(format!("it has {all} bytes of memory by its own account, and gave {got}")));
-            }
             Ok(buffer) => held.push(buffer),
-            refusal => break refused("memory that is used up", part, refusal)?,
+            refusal => {
+                refused("memory that is used up", part, refusal)?;
+                break;
+            }
         }
     }
-    let many = held.len();
-    held.truncate(many / 2);
+    if held.is_empty() {
+        return Err(Stop::Unsupported(format!("free memory of the device must be at least {part} bytes, got less")));
+    }
+    held.truncate(held.len() / 2);
     let buffer = allocate(trial, part)?;
     let len = part.min(4096) as usize;
     let (slice, want, mut stream) = (tensor(&buffer, 0, len)?, trial.bytes(1, len), trial.stream()?);

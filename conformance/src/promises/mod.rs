@@ -4,6 +4,8 @@
 //! lies in memory once its owner let go, which of two streams was first, what a refusal leaves behind. Work that is needed
 //! for it is an operation of the catalogue that the device runs, and its results are judged by the oracle as always.
 
+mod chain;
+mod delay;
 mod events;
 mod job;
 mod lost;
@@ -19,6 +21,7 @@ use crate::case::{Case, Profile};
 use crate::relation::Stop;
 use crate::rules::{Broken, Rule};
 use anychip_core::{Device, DeviceInfo, Error, Stream};
+use std::sync::{Mutex, PoisonError};
 use work::Work;
 
 /// What stands for the operation in the names of these cases.
@@ -41,9 +44,12 @@ impl Promise {
         Promise { name, profile: Profile::Full, keep }
     }
 
-    /// Whether `device` keeps it. `seed` is the case's.
-    pub(crate) fn keep(self, device: &dyn Device, oracle: &dyn Device, seed: u64) -> Result<(), Stop> {
-        (self.keep)(&Trial { device, oracle, info: device.info(), seed })
+    /// Whether `device` keeps it; `seed` is the case's. Gives the operations that another device ran for it.
+    pub(crate) fn keep(self, device: &dyn Device, oracle: &dyn Device, seed: u64) -> Result<Vec<&'static str>, Stop> {
+        let trial = Trial::new(device, oracle, seed);
+        (self.keep)(&trial)?;
+        let before = trial.before.into_inner().unwrap_or_else(PoisonError::into_inner);
+        Ok(device.fallbacks().into_iter().filter(|now| !before.contains(now)).map(|(op, _)| op).collect())
     }
 }
 
@@ -60,19 +66,43 @@ struct Trial<'a> {
     oracle: &'a dyn Device,
     info: DeviceInfo,
     seed: u64,
+    /// What another device had run when the trial began in earnest.
+    before: Mutex<Vec<(&'static str, u64)>>,
 }
 
-impl Trial<'_> {
+impl<'a> Trial<'a> {
+    fn new(device: &'a dyn Device, oracle: &'a dyn Device, seed: u64) -> Trial<'a> {
+        Trial { device, oracle, info: device.info(), seed, before: Mutex::new(device.fallbacks()) }
+    }
+
+    /// A stream. That a driver gives no more of them is within the contract.
     fn stream(&self) -> Result<Box<dyn Stream>, Stop> {
-        self.device.open_stream().map_err(|error| failed("a stream could not be opened", error))
+        self.device.open_stream().map_err(|error| match error {
+            Error::Device { cause, .. } => Stop::Unsupported(format!("streams must be one more at a time: {cause}")),
+            error => failed("a stream could not be opened", error),
+        })
     }
 
-    /// An operation of the catalogue that the device runs.
+    /// An operation of the catalogue that the device runs. What was tried to find it does not count as the trial's.
     fn work(&self) -> Result<Work, Stop> {
-        Work::find(self)?.ok_or_else(|| Stop::Unsupported("operation must be one that can show it, got none".into()))
+        self.begun(Work::find(self)?)
     }
 
-    /// Bytes that no other `number` has, of no length's pattern.
+    /// The same, of one whose result has the form of an operand.
+    fn work_in_chains(&self) -> Result<Work, Stop> {
+        self.begun(Work::find_chain(self)?)
+    }
+
+    fn begun(&self, found: Option<Work>) -> Result<Work, Stop> {
+        *self.before.lock().unwrap_or_else(PoisonError::into_inner) = self.device.fallbacks();
+        found.ok_or_else(|| {
+            Stop::Unsupported(
+                "operations that it runs and that this can be shown with must be at least 1, got 0".into(),
+            )
+        })
+    }
+
+    /// Bytes that depend on `number`, and on nothing as short as a word.
     fn bytes(&self, number: u64, len: usize) -> Vec<u8> {
         let start = (self.seed ^ number.wrapping_mul(0x9E37_79B9_7F4A_7C15)).wrapping_add(number);
         (0..len as u64).map(|i| ((start.wrapping_add(i)).wrapping_mul(0xD6E8_FEB8_6659_FD93) >> 56) as u8).collect()

@@ -1,8 +1,8 @@
 //! Recordings: the same as queueing their operations, as often as they are replayed.
 
+use super::chain::Chain;
+use super::delay::Delay;
 use super::job::Job;
-use super::streams::Chain;
-use super::work::Delay;
 use super::{Promise, Trial, failed};
 use crate::relation::Stop;
 use anychip_core::{Access, Tensor};
@@ -23,16 +23,22 @@ fn replayed(trial: &Trial<'_>) -> Result<(), Stop> {
     for (which, stream) in ["the stream that recorded", "another stream"].iter().zip(0..) {
         let recording = streams[0].record(vec![job.op.clone()]).map_err(|error| failed("recording", error))?;
         let stream = &mut *streams[stream];
-        let buffers = job.buffers();
+        let (buffers, updatable) = (job.buffers(), job.updatable());
         let mut kept = Vec::new();
         delay.on(stream)?;
         for contents in &contents {
             // The bytes are the caller's again when the call returns, as with a write.
             let mut bytes = contents.clone();
-            let updates: Vec<(&Tensor, &[u8])> = buffers.iter().zip(bytes.iter().map(Vec::as_slice)).collect();
+            let mut updates: Vec<(&Tensor, &[u8])> = Vec::new();
+            for ((whole, bytes), updatable) in buffers.iter().zip(&bytes).zip(&updatable) {
+                match updatable {
+                    true => updates.push((whole, bytes)),
+                    false => stream.write(whole, bytes).map_err(|error| failed("writing an operand", error))?,
+                }
+            }
             stream.replay(&recording, &updates).map_err(|error| failed("replaying", error))?;
             bytes.iter_mut().for_each(|bytes| bytes.fill(0xFF));
-            kept.push(job.keep(trial, stream)?);
+            kept.push(job.copied(trial, stream)?);
             job.poison(stream)?;
         }
         drop(recording);
@@ -64,17 +70,24 @@ fn several(trial: &Trial<'_>) -> Result<(), Stop> {
     stream.replay(&empty, &[]).map_err(|error| failed("replaying nothing", error))?;
     let ops = jobs.iter().map(|job| job.op.clone()).collect();
     let recording = stream.record(ops).map_err(|error| failed("recording", error))?;
-    let (buffers, contents) = (jobs[0].buffers(), jobs[0].contents());
+    let (buffers, contents, updatable) = (jobs[0].buffers(), jobs[0].contents(), jobs[0].updatable());
     let wrong: Vec<Vec<u8>> = contents.iter().map(|bytes| vec![0xFF; bytes.len()]).collect();
-    let twice = buffers.iter().zip(&wrong).chain(buffers.iter().zip(&contents));
-    let updates: Vec<(&Tensor, &[u8])> = twice.map(|(whole, bytes)| (whole, bytes.as_slice())).collect();
+    // Each twice: the later update counts.
+    let twice = buffers.iter().zip(&wrong).zip(&updatable).chain(buffers.iter().zip(&contents).zip(&updatable));
+    let updates = twice.filter(|(_, updatable)| **updatable).map(|((whole, bytes), _)| (whole, bytes.as_slice()));
+    let updates: Vec<(&Tensor, &[u8])> = updates.collect();
     jobs[1].write(&mut *stream)?;
     jobs[2].write(&mut *stream)?;
     // Where an operation goes on from what it left, only its first turn starts from the contents.
     let carries = |job: &Job| job.op.operands().iter().any(|(_, access, _)| *access == Access::ReadWrite);
     let turns = if jobs.iter().any(carries) { 1 } else { 3 };
     for turn in 1..=turns {
-        jobs[0].poison(&mut *stream)?;
+        jobs[0].write(&mut *stream)?;
+        for (whole, wrong) in
+            buffers.iter().zip(&wrong).zip(&updatable).filter(|(_, small)| **small).map(|(both, _)| both)
+        {
+            stream.write(whole, wrong).map_err(|error| failed("overwriting an operand", error))?;
+        }
         stream.replay(&recording, &updates).map_err(|error| failed("replaying", error))?;
         for (at, job) in jobs.iter().enumerate() {
             let what = format!("operation {} of 3 in a recording, turn {turn}", at + 1);

@@ -47,6 +47,9 @@ fn lengths(trial: &Trial<'_>) -> Result<(), Stop> {
         is_too_long_or_short(&format!("writing {len} bytes over 8"), stream.write(&tensor, &bytes))?;
         is_too_long_or_short(&format!("reading 8 bytes into {len}"), stream.read(&tensor, &mut bytes))?;
         same(&format!("after {len} bytes were refused for 8"), &read(&mut *stream, &tensor)?, &want)?;
+        let other = trial.device.tensor(DType::U8, &[len]).map_err(|error| failed(&format!("{len} bytes"), error))?;
+        is_too_long_or_short(&format!("copying {len} bytes over 8"), stream.copy(&other, &tensor))?;
+        same(&format!("after a copy of {len} bytes was refused for 8"), &read(&mut *stream, &tensor)?, &want)?;
     }
     Ok(())
 }
@@ -72,7 +75,7 @@ fn foreign_memory(trial: &Trial<'_>) -> Result<(), Stop> {
 fn foreign_work(trial: &Trial<'_>) -> Result<(), Stop> {
     let work = trial.work()?;
     let job = work.job(trial, 1)?;
-    let theirs = Job::of(work.case(), &Trial { device: trial.oracle, info: trial.oracle.info(), ..*trial }, 1)?;
+    let theirs = Job::of(work.case(), &Trial::new(trial.oracle, trial.oracle, trial.seed), 1)?;
     let phantom = |tensor: &Tensor| {
         Tensor::new(&Buffer::phantom(tensor.offset() + tensor.bytes()), tensor.offset(), tensor.dtype(), tensor.sizes())
     };
@@ -89,10 +92,21 @@ fn foreign_work(trial: &Trial<'_>) -> Result<(), Stop> {
         // A recording may be refused when it is made or when it is replayed.
         let recorded = stream.record(vec![theirs.op.clone()]).and_then(|recorded| stream.replay(&recorded, &[]));
         is_foreign("a recording of another device's operation", recorded)?;
+        let theirs_recorded = trial.oracle.open_stream().and_then(|mut stream| stream.record(vec![theirs.op.clone()]));
+        let theirs_recorded =
+            theirs_recorded.map_err(|error| failed("a recording of the suite's own device", error))?;
+        is_foreign("a recording that another device made", stream.replay(&theirs_recorded, &[]))?;
         let own = stream.record(vec![job.op.clone()]).map_err(|error| failed("recording", error))?;
         let (buffers, contents) = (theirs.buffers(), theirs.contents());
         if let (Some(buffer), Some(bytes)) = (buffers.first(), contents.first()) {
             is_foreign("an update of another device's memory", stream.replay(&own, &[(buffer, bytes)]))?;
+        }
+        if let (Some(buffer), Some(bytes)) = (job.buffers().first(), job.contents().first()) {
+            let short = &bytes[..bytes.len() - 1];
+            is_too_long_or_short(
+                "an update of one byte less than its tensor",
+                stream.replay(&own, &[(buffer, short)]),
+            )?;
         }
         job.write(&mut *stream)?;
         job.enqueue(&mut *stream)?;

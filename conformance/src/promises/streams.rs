@@ -1,10 +1,10 @@
 //! Streams: each in order, several at once, from any thread.
 
-use super::job::{Job, read};
-use super::work::{Delay, Work, link};
+use super::chain::Chain;
+use super::delay::Delay;
 use super::{Promise, Trial, broken, failed};
 use crate::relation::Stop;
-use anychip_core::{Op, Stream, Tensor};
+use anychip_core::Stream;
 
 pub(super) const PROMISES: &[Promise] = &[
     Promise::quick("streams/in_order", in_order),
@@ -14,6 +14,7 @@ pub(super) const PROMISES: &[Promise] = &[
     Promise::quick("streams/many_in_flight", |trial| in_flight(trial, 12, 2)),
     Promise::quick("streams/dropped_with_work", dropped_with_work),
     Promise::quick("streams/threads", threads),
+    Promise::quick("streams/without_events", without_events),
 ];
 
 /// Writes, operations and copies of one stream take effect one after the other.
@@ -29,7 +30,7 @@ fn in_order(trial: &Trial<'_>) -> Result<(), Stop> {
         job.becomes(contents);
         job.write(&mut *stream)?;
         job.enqueue(&mut *stream)?;
-        kept.push(job.keep(trial, &mut *stream)?);
+        kept.push(job.copied(trial, &mut *stream)?);
         // Whoever reads late reads this.
         job.poison(&mut *stream)?;
     }
@@ -47,61 +48,6 @@ fn one_from_the_other(trial: &Trial<'_>) -> Result<(), Stop> {
     let chain = Chain::new(trial, &mut *stream)?;
     chain.ops.iter().try_for_each(|op| stream.enqueue(op)).map_err(|error| failed("the operation", error))?;
     chain.judge(trial, &mut *stream, "a chain of operations, each over the result of the one before")
-}
-
-/// Operations that read each other's results.
-pub(super) struct Chain {
-    pub(super) ops: Vec<Op>,
-    jobs: Vec<Job>,
-    input: &'static str,
-}
-
-impl Chain {
-    const LEN: u64 = 6;
-
-    /// Its operands, whose writing is queued. What is later to be another's result is NaN or no index.
-    pub(super) fn new(trial: &Trial<'_>, stream: &mut dyn Stream) -> Result<Chain, Stop> {
-        let none =
-            || Stop::Unsupported("operation must be one whose result has the form of an operand, got none".into());
-        let work = Work::find_chain(trial)?.ok_or_else(none)?;
-        let mut chain = Chain { ops: Vec::new(), jobs: Vec::new(), input: "" };
-        let mut result: Option<Tensor> = None;
-        for number in 0..Chain::LEN {
-            let job = work.job(trial, number)?;
-            let (out, input) = link(&job.op).ok_or_else(none)?;
-            job.write(stream)?;
-            let over = |name: &str, own: &Tensor| match &result {
-                Some(result) if name == input => result.clone(),
-                _ => own.clone(),
-            };
-            let op = job.op.rebind(&mut |name, _, own| Ok(over(name, own)));
-            chain.ops.push(op.map_err(|error| failed("an operation over another's result", error))?);
-            result = job.op.operands().into_iter().find(|(name, ..)| *name == out).map(|(_, _, tensor)| tensor);
-            chain.input = input;
-            chain.jobs.push(job);
-        }
-        Ok(chain)
-    }
-
-    /// Judges each result by the one before, as it lies there.
-    pub(super) fn judge(self, trial: &Trial<'_>, stream: &mut dyn Stream, what: &str) -> Result<(), Stop> {
-        let mut given: Option<Vec<u8>> = None;
-        for (at, mut job) in self.jobs.into_iter().enumerate() {
-            let mut after = job.read(stream)?;
-            let input = job.op.operands().into_iter().find(|(name, ..)| *name == self.input).map(|(_, _, t)| t);
-            if let Some((given, input)) = given.zip(input) {
-                job.holds(&input, &given, &mut after);
-            }
-            job.judge_bytes(trial, &after, &format!("{what}: number {}", at + 1))?;
-            let Some((out, _)) = link(&job.op) else { break };
-            let out = job.op.operands().into_iter().find(|(name, ..)| *name == out);
-            given = match out {
-                Some((_, _, tensor)) => Some(read(stream, &tensor)?),
-                None => None,
-            };
-        }
-        Ok(())
-    }
 }
 
 /// The host's bytes are its own again when the call returns.
@@ -131,7 +77,7 @@ fn in_flight(trial: &Trial<'_>, streams: u64, turns: usize) -> Result<(), Stop> 
         for (job, stream, kept) in &mut all {
             job.write(&mut **stream)?;
             job.enqueue(&mut **stream)?;
-            kept.push(job.keep(trial, &mut **stream)?);
+            kept.push(job.copied(trial, &mut **stream)?);
             job.poison(&mut **stream)?;
         }
     }
@@ -179,7 +125,9 @@ fn threads(trial: &Trial<'_>) -> Result<(), Stop> {
     let streams = std::thread::scope(|scope| {
         let numbered = (0..THREADS).zip(streams);
         let all: Vec<_> = numbered.map(|(number, stream)| scope.spawn(move || on_a_thread(number, stream))).collect();
-        let ended = all.into_iter().map(|thread| thread.join().unwrap_or_else(|_| Err(broken("a thread panicked"))));
+        let ended = all
+            .into_iter()
+            .map(|thread| thread.join().unwrap_or_else(|panic| Err(broken(format!("a thread {}", said(&*panic))))));
         ended.collect::<Result<Vec<_>, Stop>>()
     })?;
     for (number, mut stream) in (0..THREADS).zip(streams) {
@@ -189,4 +137,41 @@ fn threads(trial: &Trial<'_>) -> Result<(), Stop> {
         job.judge(trial, &mut *stream, "a stream that came back from another thread")?;
     }
     Ok(())
+}
+
+/// Two streams write and use the same operands without an event between them. What lies there is undefined until written
+/// again; nothing else may suffer, and then all is as it was.
+fn without_events(trial: &Trial<'_>) -> Result<(), Stop> {
+    let work = trial.work()?;
+    let (contested, beside) = (work.job(trial, 1)?, work.job(trial, 2)?);
+    let (mut first, mut second) = (trial.stream()?, trial.stream()?);
+    beside.write(&mut *first)?;
+    for _ in 0..8 {
+        for stream in [&mut first, &mut second] {
+            contested.write(&mut **stream)?;
+            contested.enqueue(&mut **stream)?;
+        }
+        beside.enqueue(&mut *first)?;
+        contested.poison(&mut *second)?;
+    }
+    for stream in [&mut first, &mut second] {
+        stream.synchronize().map_err(|error| failed("streams that used one operand without an event", error))?;
+    }
+    beside.judge(trial, &mut *first, "work beside what two streams wrote without an event")?;
+    contested.write(&mut *second)?;
+    contested.enqueue(&mut *second)?;
+    contested.judge(
+        trial,
+        &mut *second,
+        "operands that were written again after two streams wrote them without an event",
+    )?;
+    // Buffers go on whichever thread lets go last.
+    let dropped = std::thread::scope(|scope| scope.spawn(move || drop((contested, beside))).join());
+    dropped.map_err(|panic| broken(format!("letting go of buffers on another thread {}", said(&*panic))))
+}
+
+/// What a thread said when it panicked.
+fn said(panic: &(dyn std::any::Any + Send)) -> String {
+    let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
+    format!("panicked: {}", text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_default())
 }

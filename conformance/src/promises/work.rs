@@ -1,18 +1,19 @@
 //! An operation of the catalogue for a device to be busy with.
 
+use super::Trial;
+use super::chain::link;
 use super::job::Job;
-use super::{Trial, failed};
 use crate::case::{Case, Profile};
 use crate::relation::Stop;
+use anychip_core::Op;
 use anychip_core::ops::NAMES;
-use anychip_core::{Access, Op, Stream, Tensor};
 
 /// Operands of a case in bytes, all together: more would be a test of something else.
 const MOST_BYTES: usize = 1 << 20;
 /// Seeds that a promise takes jobs of.
 const SEEDS: u64 = 4;
 
-/// A case that the device runs, of one shape under every seed, with an output that every seed changes.
+/// A case that the device runs, of one shape and of other contents under each seed.
 pub(super) struct Work {
     case: Case,
 }
@@ -66,10 +67,14 @@ impl Work {
         }
         let before = trial.device.fallbacks();
         let mut stream = trial.stream()?;
-        job.write(&mut *stream)?;
-        job.enqueue(&mut *stream)?;
-        stream.synchronize().map_err(|error| failed("the work that was queued", error))?;
-        Ok(if trial.device.fallbacks() == before { Found::Itself } else { Found::Elsewhere })
+        // One that fails has cases of its own to fail.
+        let ran =
+            job.write(&mut *stream).and_then(|()| job.enqueue(&mut *stream)).is_ok() && stream.synchronize().is_ok();
+        Ok(match trial.device.fallbacks() == before {
+            _ if !ran => Found::Nothing,
+            true => Found::Itself,
+            false => Found::Elsewhere,
+        })
     }
 
     /// The case.
@@ -87,40 +92,4 @@ enum Found {
     Itself,
     Elsewhere,
     Nothing,
-}
-
-/// The first operand that is written, and one that is read and has the same form, by their names.
-pub(super) fn link(op: &Op) -> Option<(&'static str, &'static str)> {
-    let all = op.operands();
-    let (out, _, result) = all.iter().find(|(_, access, t)| *access == Access::Write && t.bytes() > 0)?;
-    let same = |t: &Tensor| (t.dtype(), t.sizes()) == (result.dtype(), result.sizes());
-    let (input, ..) = all.iter().find(|(_, access, t)| *access == Access::Read && same(t))?;
-    Some((out, input))
-}
-
-/// Work of another kind ahead of what follows on a stream, so that whoever does not wait for it is early.
-pub(super) struct Delay {
-    job: Job,
-    block: Tensor,
-    bytes: Vec<u8>,
-}
-
-impl Delay {
-    const BYTES: usize = 1 << 20;
-    const WRITES: usize = 8;
-    const CALLS: usize = 24;
-
-    pub(super) fn new(trial: &Trial<'_>, work: &Work) -> Result<Delay, Stop> {
-        let no_memory = |error| failed("memory for other work", error);
-        let block = trial.device.tensor(anychip_core::DType::U8, &[Delay::BYTES]).map_err(no_memory)?;
-        Ok(Delay { job: work.job(trial, 0)?, block, bytes: trial.bytes(99, Delay::BYTES) })
-    }
-
-    /// Queues it.
-    pub(super) fn on(&self, stream: &mut dyn Stream) -> Result<(), Stop> {
-        for _ in 0..Delay::WRITES {
-            stream.write(&self.block, &self.bytes).map_err(|error| failed("a large write", error))?;
-        }
-        (0..Delay::CALLS).try_for_each(|_| self.job.enqueue(stream))
-    }
 }

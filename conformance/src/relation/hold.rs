@@ -110,7 +110,7 @@ impl Pair<'_> {
         let mut other = Variant::copy(self.device, op, built)?;
         for count in 1..repeats {
             other.built.stream.enqueue(&other.op)?;
-            for operand in &built.operands {
+            for operand in &built.laid.operands {
                 built.stream.write(operand.whole(), operand.before())?;
             }
             let again = self.run(op, built)?;

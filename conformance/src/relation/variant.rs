@@ -1,6 +1,6 @@
 //! The same operation over operands of other contents and sizes.
 
-use crate::builder::{Built, Operand, POISON, UNWRITTEN};
+use crate::builder::{Built, Laid, Operand, POISON, UNWRITTEN};
 use crate::rules::structure::floats;
 use anychip_core::ops::OpKind;
 use anychip_core::{Access, DType, Device, Numerics, Op, Operation, Result, Tensor};
@@ -38,7 +38,7 @@ impl Variant {
             operands.push(operand);
             Ok(())
         })?;
-        Ok(Variant { op, built: Built { stream, operands, expects_nan: built.expects_nan } })
+        Ok(Variant { op, built: Built { stream, laid: Laid { operands, expects_nan: built.expects_nan } } })
     }
 
     /// The same in every byte.

@@ -86,7 +86,7 @@ impl Statement {
 }
 
 /// See [`Statement::suite_digest`].
-fn digest<'a>(version: &'a str, names: impl Iterator<Item = &'a str>) -> String {
+pub(crate) fn digest<'a>(version: &'a str, names: impl Iterator<Item = &'a str>) -> String {
     let mut hash = Sha256::new();
     for line in std::iter::once(version).chain(names) {
         hash.update(line);

@@ -3,9 +3,10 @@
 mod isolate;
 pub(crate) mod one;
 mod replay;
-mod room;
+pub(crate) mod room;
 mod saved;
 mod selection;
+mod support;
 
 pub use isolate::{Isolation, run_isolated, serve};
 pub use replay::{Replayed, replay};
@@ -16,6 +17,7 @@ use crate::case::Case;
 use crate::report::{CaseResult, Failure, Outcome, Report, Selected, declaration};
 use crate::rules::{Broken, Rule};
 use anychip_core::{Device, Error};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 
 /// Memory of the oracle, for the operands of one case at a time.
 const ORACLE_BYTES: u64 = 64 << 30;
@@ -66,8 +68,9 @@ fn lost_in(device: &dyn Device, result: &CaseResult) -> Option<String> {
     if !matches!(result.outcome, Outcome::Failed(_) | Outcome::Expected { .. }) {
         return None;
     }
-    match device.open_stream() {
-        Err(error @ Error::DeviceLost { .. }) => {
+    // After a kernel that panicked the device may be in any state.
+    match catch_unwind(AssertUnwindSafe(|| device.open_stream().map(drop))) {
+        Ok(Err(error @ Error::DeviceLost { .. })) => {
             Some(format!("{error}; a run in child processes (--isolate) opens it again for each case that follows"))
         }
         _ => None,

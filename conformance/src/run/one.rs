@@ -1,7 +1,7 @@
 //! One case: the device runs it, then the oracle says what is right.
 
-use super::{Selection, conclude, room, saved};
-use crate::builder::Built;
+use super::{Selection, conclude, room, saved, support};
+use crate::builder::{Built, Laid};
 use crate::case::{Case, Check};
 use crate::format_tag;
 use crate::relation::{self, Stop};
@@ -11,7 +11,7 @@ use crate::rules::cause::Pattern;
 use crate::rules::spread::Numbers;
 use crate::rules::{self, Broken, Rule, structure};
 use anychip_core::ops::OpKind;
-use anychip_core::{Access, Buffer, Device, Error, Numerics, Op, Support, Tensor};
+use anychip_core::{Access, Device, Error, Numerics, Op, Support, Tensor};
 use anychip_reference::{Bounded, Output};
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -72,6 +72,8 @@ fn failed(case: &Case, broken: Broken) -> Outcome {
 
 fn attempt(device: &dyn Device, oracle: &dyn Device, case: &Case, seen: &mut Seen<'_>) -> (Outcome, Option<Numerics>) {
     let did_not_run = |what: &str, error: Error| failed(case, *Broken::plain(Rule::Ran, format!("{what}: {error}")));
+    let much = case.host_bytes() > 0;
+    let _alone = much.then(room::alone);
     if let Some(reason) = room::none_on_host(case) {
         return (Outcome::Unsupported { reason }, None);
     }
@@ -79,21 +81,19 @@ fn attempt(device: &dyn Device, oracle: &dyn Device, case: &Case, seen: &mut See
         Ok(Some(both)) => both,
         Ok(None) => return (promised(device, oracle, case), None),
         Err(error) => {
-            return match room::none_on_device(&device.info(), &error) {
+            let no_room = room::none_on_device(&device.info(), &error);
+            let no_room = no_room.or_else(|| if much { room::none_for_much(&error) } else { None });
+            return match no_room {
                 Some(reason) => (Outcome::Unsupported { reason }, None),
                 None => (did_not_run("the operands could not be made", error), None),
             };
         }
     };
     seen.formats = Some(format_tag::formats(&op));
-    if let Support::Unsupported(reason) = device.supports(&op) {
-        return match refused(&op, &mut built) {
-            Ok(()) => (Outcome::Unsupported { reason: reason.to_string() }, None),
-            Err(broken) => (failed(case, *broken), None),
-        };
-    }
-    if let Err(broken) = answers_alike(device, &op) {
-        return (failed(case, *broken), None);
+    match support::stated(device, &op, &mut built) {
+        Ok(Support::Native) => {}
+        Ok(Support::Unsupported(reason)) => return (Outcome::Unsupported { reason: reason.to_string() }, None),
+        Err(broken) => return (failed(case, *broken), None),
     }
     let numerics = device.numerics(&op);
     let before = fallbacks(device);
@@ -129,42 +129,13 @@ fn attempt(device: &dyn Device, oracle: &dyn Device, case: &Case, seen: &mut See
     (outcome, Some(numerics))
 }
 
-/// Whether the device says of the operation over buffers that hold nothing that it runs it, as it said of this one.
-fn answers_alike(device: &dyn Device, op: &Op) -> Result<(), Box<Broken>> {
-    let over_nothing = op.rebind(&mut |_, _, tensor| {
-        let nothing = Buffer::phantom(tensor.offset() + tensor.bytes());
-        Ok(Tensor::new(&nothing, tensor.offset(), tensor.dtype(), tensor.sizes())?)
-    });
-    let of_suite = |error| Broken::plain(Rule::Ran, format!("the operation over nothing: {error}"));
-    match device.supports(&over_nothing.map_err(of_suite)?) {
-        Support::Native => Ok(()),
-        Support::Unsupported(reason) => {
-            let what = format!("the device runs this, and says of it over buffers that hold nothing: {reason}");
-            Err(Broken::plain(Rule::R0, what))
-        }
-    }
-}
-
-/// Whether a device that says it does not run an operation refuses it.
-fn refused(op: &Op, built: &mut Built) -> Result<(), Box<Broken>> {
-    let got = match built.stream.enqueue(op) {
-        Err(Error::Unsupported { .. }) => return Ok(()),
-        Err(other) => format!("failed: {other}"),
-        Ok(()) => "took it".into(),
-    };
-    let what = format!("the device says that it does not run this, and when it was asked to it {got}");
-    Err(Broken::plain(Rule::R0, what))
-}
-
 /// What came of a case of the device itself.
 fn promised(device: &dyn Device, oracle: &dyn Device, case: &Case) -> Outcome {
-    let before = fallbacks(device);
-    let kept = case.promise().map_or(Ok(()), |promise| promise.keep(device, oracle, case.seed()));
-    match (kept, fallbacks(device)) {
-        (Err(Stop::Broken(broken)), _) => failed(case, *broken),
-        (Err(Stop::Unsupported(reason)), _) => Outcome::Unsupported { reason },
-        (Ok(()), now) if now == before => Outcome::Passed { nearest: None },
-        (Ok(()), now) => Outcome::Fallback { ops: grown(&before, &now), nearest: None },
+    match case.promise().map_or(Ok(Vec::new()), |promise| promise.keep(device, oracle, case.seed())) {
+        Err(Stop::Broken(broken)) => failed(case, *broken),
+        Err(Stop::Unsupported(reason)) => Outcome::Unsupported { reason },
+        Ok(elsewhere) if elsewhere.is_empty() => Outcome::Passed { nearest: None },
+        Ok(ops) => Outcome::Fallback { ops, nearest: None },
     }
 }
 
@@ -183,7 +154,7 @@ pub(crate) fn run_candidate(op: &Op, built: &mut Built) -> Result<Vec<Vec<u8>>, 
     built.stream.enqueue(op)?;
     built.stream.synchronize()?;
     let mut after = Vec::with_capacity(built.operands.len());
-    for operand in &built.operands {
+    for operand in &built.laid.operands {
         let mut bytes = vec![0; operand.before().len()];
         built.stream.read(operand.whole(), &mut bytes)?;
         after.push(bytes);
@@ -192,7 +163,7 @@ pub(crate) fn run_candidate(op: &Op, built: &mut Built) -> Result<Vec<Vec<u8>>, 
 }
 
 /// Operands and bands that were not to change have not.
-pub(crate) fn untouched(op: &Op, built: &Built, after: &[Vec<u8>]) -> Result<(), Box<Broken>> {
+pub(crate) fn untouched(op: &Op, built: &Laid, after: &[Vec<u8>]) -> Result<(), Box<Broken>> {
     for (name, access, tensor) in op.operands() {
         let index = index_of(built, name, &tensor)?;
         structure::untouched(name, access, &built.operands[index], &after[index])?;
@@ -200,7 +171,7 @@ pub(crate) fn untouched(op: &Op, built: &Built, after: &[Vec<u8>]) -> Result<(),
     Ok(())
 }
 
-fn index_of(built: &Built, name: &str, tensor: &Tensor) -> Result<usize, Box<Broken>> {
+fn index_of(built: &Laid, name: &str, tensor: &Tensor) -> Result<usize, Box<Broken>> {
     let foreign = || Broken::plain(Rule::Ran, format!("operand {name} was not made by the case's builder"));
     built.operand(tensor).ok_or_else(foreign)
 }
@@ -209,7 +180,7 @@ fn index_of(built: &Built, name: &str, tensor: &Tensor) -> Result<usize, Box<Bro
 pub(crate) fn check(
     oracle: &dyn Device,
     op: &Op,
-    built: &Built,
+    built: &Laid,
     after: &[Vec<u8>],
     numerics: &Numerics,
     seen: &mut Seen<'_>,
@@ -263,7 +234,7 @@ pub(crate) fn check(
 }
 
 /// The same operation over the same bytes in host memory.
-fn on_host(oracle: &dyn Device, op: &Op, built: &Built) -> Result<Op, Error> {
+fn on_host(oracle: &dyn Device, op: &Op, built: &Laid) -> Result<Op, Error> {
     let mut stream = oracle.open_stream()?;
     op.rebind(&mut |_, _, tensor| {
         let host = oracle.tensor(tensor.dtype(), tensor.sizes())?;

@@ -2,6 +2,13 @@
 
 use crate::case::Case;
 use anychip_core::{DeviceInfo, Error};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+/// Held by cases that take what others would miss: they run one at a time, also on the threads of a test harness.
+pub(crate) fn alone() -> MutexGuard<'static, ()> {
+    static ALONE: Mutex<()> = Mutex::new(());
+    ALONE.lock().unwrap_or_else(PoisonError::into_inner)
+}
 
 /// Why the host cannot judge a case: its memory, where the system says how much of it is free.
 pub(super) fn none_on_host(case: &Case) -> Option<String> {
@@ -9,12 +16,19 @@ pub(super) fn none_on_host(case: &Case) -> Option<String> {
     (need > free).then(|| format!("free memory of the host must be at least {need} bytes, got {free}"))
 }
 
-/// Why the device has no memory for a case: an operand is larger than all that it can give, by its own account. A device
+/// Why the device has no memory for an operand: it is larger than all that the device can give, by its own account. A device
 /// that runs out of memory for any other reason fails the case.
-pub(super) fn none_on_device(info: &DeviceInfo, error: &Error) -> Option<String> {
+pub(crate) fn none_on_device(info: &DeviceInfo, error: &Error) -> Option<String> {
     let Error::OutOfMemory { requested, .. } = error else { return None };
     let most = info.max_allocation.min(info.memory_bytes.unwrap_or(u64::MAX));
     (*requested > most).then(|| format!("an operand must be at most {most} bytes, got {requested}"))
+}
+
+/// The same of a case with an operand of gigabytes: here a device may be out of memory that others have, or that it does not
+/// know the size of.
+pub(super) fn none_for_much(error: &Error) -> Option<String> {
+    let Error::OutOfMemory { requested, available, .. } = error else { return None };
+    Some(format!("free memory of the device must be at least {requested} bytes, got {available}"))
 }
 
 /// Memory that a process can have without another giving up any. `None` where the system does not say.
@@ -22,12 +36,19 @@ fn free_bytes() -> Option<u64> {
     let meminfo = std::fs::read_to_string("/proc/meminfo").ok()?;
     let free = meminfo.lines().find_map(|line| line.strip_prefix("MemAvailable:"))?;
     let kibibytes: u64 = free.trim().strip_suffix("kB")?.trim().parse().ok()?;
-    let of_group = |file: &str| {
-        let text = std::fs::read_to_string(format!("/sys/fs/cgroup/memory.{file}")).ok()?;
-        text.trim().parse::<u64>().ok()
-    };
-    let group = of_group("max").zip(of_group("current")).map(|(most, used)| most.saturating_sub(used));
-    Some(kibibytes.saturating_mul(1024).min(group.unwrap_or(u64::MAX)))
+    Some(kibibytes.saturating_mul(1024).min(free_in_group().unwrap_or(u64::MAX)))
+}
+
+/// The same within a container's limit. Cached files count as used there, and can go.
+fn free_in_group() -> Option<u64> {
+    let file = |name: &str| std::fs::read_to_string(format!("/sys/fs/cgroup/memory.{name}")).ok();
+    let number = |name: &str| file(name)?.trim().parse::<u64>().ok();
+    let cached = file("stat").and_then(|stat| {
+        let line = stat.lines().find_map(|line| line.strip_prefix("inactive_file "))?;
+        line.trim().parse::<u64>().ok()
+    });
+    let used = number("current")?.saturating_sub(cached.unwrap_or(0));
+    Some(number("max")?.saturating_sub(used))
 }
 
 #[cfg(test)]

@@ -41,6 +41,10 @@ pub(crate) enum Slip {
     TimesOfAnotherClock,
     ChangesItsMind,
     BreaksAfterRefusal,
+    RefusesOwnEvents,
+    NeverGivesAgain,
+    SaysOtherwiseOverNothing,
+    RunsWhatIsUnsupported,
     LosesItself,
     SaysDeviceInstead,
 }
@@ -59,6 +63,7 @@ struct Shared {
     last_op: Mutex<Option<Op>>,
     leaked: Mutex<Vec<Buffer>>,
     asked: AtomicU64,
+    refused: AtomicBool,
     lost: Arc<AtomicBool>,
     origin: Instant,
 }
@@ -92,6 +97,7 @@ impl Later {
             last_op: Mutex::default(),
             leaked: Mutex::default(),
             asked: AtomicU64::new(0),
+            refused: AtomicBool::new(false),
             lost: Arc::default(),
             origin: Instant::now(),
         };
@@ -139,6 +145,9 @@ impl Device for Later {
     fn allocate(&self, bytes: u64) -> Result<Buffer> {
         let Shared { info, inner, slip, pool, .. } = &*self.shared;
         self.shared.alive()?;
+        if *slip == Slip::NeverGivesAgain && self.shared.refused.load(Ordering::Relaxed) {
+            return Err(Error::OutOfMemory { device: info.name.clone(), requested: bytes, available: 0 });
+        }
         if bytes > info.max_allocation {
             let (device, requested, available) = (info.name.clone(), bytes, info.max_allocation);
             return match slip {
@@ -163,7 +172,7 @@ impl Device for Later {
             Some(at) if *slip != Slip::Leaks => free.swap_remove(at),
             _ => {
                 free.retain(|buffer| buffer.bytes() < 1 << 20 || *slip == Slip::Leaks);
-                inner.allocate(bytes)?
+                inner.allocate(bytes).inspect_err(|_| self.shared.refused.store(true, Ordering::Relaxed))?
             }
         };
         if *slip == Slip::SharesMemory {
@@ -194,7 +203,13 @@ impl Device for Later {
     }
 
     fn supports(&self, op: &Op) -> Support {
-        self.shared.inner.supports(op)
+        let phantom = op.device().is_some_and(|device| device != self.shared.info.id);
+        let no = || Support::unsupported("operation", "any other", op.name());
+        match self.shared.slip {
+            Slip::SaysOtherwiseOverNothing if phantom => no(),
+            Slip::RunsWhatIsUnsupported if op.name() == "rms_norm" => no(),
+            _ => self.shared.inner.supports(op),
+        }
     }
 }
 
@@ -385,6 +400,11 @@ impl Stream for LaterStream {
             self.shared.info.check_event(event)?;
         }
         self.flush()?;
+        if self.shared.slip == Slip::RefusesOwnEvents {
+            let state = event.state::<Done>().is_some_and(|done| done.at.lock().is_ok_and(|at| at.is_some()));
+            let cause = "an event that is done already".into();
+            return if state { Err(Error::Device { device: "later".into(), cause }) } else { Ok(()) };
+        }
         if self.shared.slip == Slip::IgnoresEvents {
             return Ok(());
         }
@@ -392,8 +412,11 @@ impl Stream for LaterStream {
         self.queue(true, move |_| {
             if let Some(state) = event.state::<Done>() {
                 let mut at = state.at.lock().unwrap_or_else(PoisonError::into_inner);
-                while at.is_none() {
-                    at = state.changed.wait(at).unwrap_or_else(PoisonError::into_inner);
+                // Should the thread that is waited for have ended, the case fails instead of waiting for ever.
+                let begun = Instant::now();
+                while at.is_none() && begun.elapsed() < Duration::from_secs(20) {
+                    let waited = state.changed.wait_timeout(at, Duration::from_secs(1));
+                    at = waited.unwrap_or_else(PoisonError::into_inner).0;
                 }
             }
             Ok(())
