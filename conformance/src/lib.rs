@@ -6,6 +6,8 @@
 //!
 //! - [`cases`] lists the catalogue: each [`Case`] is an operation over operands that follow from its name alone, with a
 //!   seed in it. The name is all it takes to run a failure again, on any device and machine.
+//! - Cases `device/...` are of the device itself: memory, streams, events, recordings, refusals. [`when_lost`] judges what
+//!   no case can bring about.
 //! - [`run`] runs a [`Selection`] on a device, [`run_cases`] cases of your own. The device computes first; only then the
 //!   oracle computes what is right.
 //! - Rule R0, structure: operands lie between guard bands, which stay whole as all inputs do; outputs start as NaN and are
@@ -16,6 +18,7 @@
 //!   whether an accumulator is as wide as declared.
 //! - Rules R4 and R5, two runs of the device: other rows around one, pages elsewhere, scaled inputs, run after run. Bits
 //!   are owed as far as the declared [`Determinism`](anychip_core::Determinism) goes.
+//! - [`check`] looks whether a report from another machine holds.
 //! - A [`Report`] tells which cases passed, failed, are unsupported or ran on another device
 //!   ([`WithFallback`](anychip_core::WithFallback)), by operation and by the formats of its operands. A run that executed
 //!   nothing has not passed.

@@ -78,7 +78,9 @@ impl<'a> Trial<'a> {
     /// A stream. That a driver gives no more of them is within the contract.
     fn stream(&self) -> Result<Box<dyn Stream>, Stop> {
         self.device.open_stream().map_err(|error| match error {
-            Error::Device { cause, .. } => Stop::Unsupported(format!("streams must be one more at a time: {cause}")),
+            Error::Device { cause, .. } => {
+                Stop::Unsupported(format!("streams at a time must be more than it gives: {cause}"))
+            }
             error => failed("a stream could not be opened", error),
         })
     }

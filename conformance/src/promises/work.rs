@@ -51,7 +51,12 @@ impl Work {
     }
 
     fn try_on(&self, trial: &Trial<'_>, fits: Fits) -> Result<Found, Stop> {
-        let job = self.job(trial, 0)?;
+        let job = match self.job(trial, 0) {
+            Ok(job) => job,
+            // Too large for this device.
+            Err(Stop::Unsupported(_)) => return Ok(Found::Nothing),
+            Err(broken) => return Err(broken),
+        };
         if !fits(&job.op) || !trial.device.supports(&job.op).is_native() {
             return Ok(Found::Nothing);
         }
