@@ -14,11 +14,12 @@
 //!   written; NaN and infinities are where the oracle has them; integers, codes, scales and pages are equal.
 //! - Rule R2, the bound: `|got - want| <= u |want| + bound + smallest step` for each element, with `u` the unit roundoff of
 //!   the output's type and `bound` from [`anychip_reference::judge`].
+//! - Rule R3, rows: the errors of each row together, by what is typical of the declared arithmetic
+//!   ([`anychip_reference::typical`]), and as many too large as too small.
 //! - Rule R1, exact cases: sums and copies that no rounding touches are the correctly rounded value, which also shows
 //!   whether an accumulator is as wide as declared.
 //! - Rules R4 and R5, two runs of the device: other rows around one, pages elsewhere, scaled inputs, run after run. Bits
 //!   are owed as far as the declared [`Determinism`](anychip_core::Determinism) goes.
-//! - [`check`] looks whether a report from another machine holds.
 //! - A [`Report`] tells which cases passed, failed, are unsupported or ran on another device
 //!   ([`WithFallback`](anychip_core::WithFallback)), by operation and by the formats of its operands. A run that executed
 //!   nothing has not passed.
