@@ -2,12 +2,14 @@
 
 use crate::report::{CaseResult, Outcome};
 use crate::run::{Selection, run_cases};
-use crate::{Case, ExpectedFailures, Profile};
+use crate::{Case, ExpectedFailures, Profile, outlived};
 use anychip_core::{Device, Result};
 use libtest_mimic::{Arguments, Completion, Failed, Trial};
 use std::process::ExitCode;
 use std::sync::{Arc, Mutex, PoisonError};
 
+/// The name of the test of what outlives the device.
+const OUTLIVED: &str = "device/outlived_by_what_it_gave";
 /// The name of the test that fails where the device ran nothing itself.
 const RUNS_SOMETHING: &str = "device/runs_something_itself";
 
@@ -35,7 +37,8 @@ const RUNS_SOMETHING: &str = "device/runs_something_itself";
 /// Each case is a test by its own name. What the device leaves to another or does not support is reported as ignored, with
 /// the reason, unless it was promised by [`native`](Tests::native); nextest, which knows only the exit code of the process
 /// that it runs a case in, counts an ignored case as passed and shows the reason with `--no-capture`. The test `device/runs_something_itself` fails where the
-/// device itself ran no operation at all.
+/// device itself ran no operation at all, and `device/outlived_by_what_it_gave` where buffers, streams, events or recordings do not
+/// outlive the device.
 ///
 /// The environment chooses what is tested: `ANYCHIP_PROFILE` is `quick` or `full`, `ANYCHIP_SEED` a number; a failing
 /// case's seed is the end of its name.
@@ -118,13 +121,15 @@ impl Tests {
         let mut candidates: Vec<Case> = cases.iter().filter(|case| case.promise().is_none()).cloned().collect();
         candidates.sort_by_key(|case| !is_native(case));
         let (devices, selection) = (Arc::new(self.devices), Arc::new(self.selection));
-        let mut trials = Vec::with_capacity(cases.len() + 1);
+        let mut trials = Vec::with_capacity(cases.len() + 2);
         for case in cases {
             let (devices, selection, native) = (devices.clone(), selection.clone(), is_native(&case));
             trials.push(Trial::ignorable_test(case.name.clone(), move || {
                 verdict(devices.run(&case, &selection)?, native)
             }));
         }
+        let openers = devices.clone();
+        trials.push(Trial::test(OUTLIVED, move || Ok(outlived(&openers.open)?)));
         trials.push(Trial::test(RUNS_SOMETHING, move || {
             for case in &candidates {
                 if matches!(devices.run(case, &selection)?.outcome, Outcome::Passed { .. }) {

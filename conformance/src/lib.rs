@@ -6,8 +6,8 @@
 //!
 //! - [`cases`] lists the catalogue: each [`Case`] is an operation over operands that follow from its name alone, with a
 //!   seed in it. The name is all it takes to run a failure again, on any device and machine.
-//! - Cases `device/...` are of the device itself: memory, streams, events, recordings, refusals. [`when_lost`] judges what
-//!   no case can bring about.
+//! - Cases `device/...` are of the device itself: memory, streams, events, recordings, refusals. [`when_lost`] and
+//!   [`outlived`] judge what no case can bring about.
 //! - [`run`] runs a [`Selection`] on a device, [`run_cases`] cases of your own. The device computes first; only then the
 //!   oracle computes what is right.
 //! - Rule R0, structure: operands lie between guard bands, which stay whole as all inputs do; outputs start as NaN and are
@@ -212,7 +212,7 @@ pub use error::SuiteError;
 pub use expected::{ExpectedFailure, ExpectedFailures};
 #[cfg(feature = "harness")]
 pub use harness::Tests;
-pub use promises::when_lost;
+pub use promises::{outlived, when_lost};
 pub use random::{Family, Random};
 pub use report::{
     CaseResult, Counts, Failure, FormatSummary, JudgedDevice, OpSummary, Outcome, Report, Selected, State, Statement,

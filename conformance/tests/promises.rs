@@ -4,7 +4,7 @@
 #[path = "common/later.rs"]
 mod later;
 
-use anychip_conformance::{Outcome, Profile, Report, Selection, run, when_lost};
+use anychip_conformance::{Outcome, Profile, Report, Selection, outlived, run, when_lost};
 use later::{Later, Slip};
 use std::sync::atomic::Ordering;
 
@@ -115,6 +115,14 @@ fn what_a_lost_device_answers_is_judged() {
     let plug = device.plug();
     let why = when_lost(&device, || plug.store(true, Ordering::Relaxed)).unwrap_err();
     assert!(why.contains("something"), "{why}");
+}
+
+#[test]
+fn what_a_device_gave_outlives_it() {
+    outlived(|| Ok(Box::new(Later::new(Slip::Nothing)))).unwrap();
+    outlived(|| Ok(anychip_cpu::open())).unwrap();
+    let why = outlived(|| Ok(Box::new(Later::new(Slip::EndsWithTheDevice)))).unwrap_err();
+    assert!(why.contains("event of a device that is gone") && why.contains("was lost"), "{why}");
 }
 
 /// A failure of the device itself is reported as any other: rule, case and what happened.

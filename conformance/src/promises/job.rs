@@ -6,12 +6,14 @@ use crate::case::Case;
 use crate::relation::Stop;
 use crate::run::one::{Seen, check};
 use crate::run::room;
-use anychip_core::{Access, Device, Op, Stream, Tensor};
+use anychip_core::{Access, Device, Numerics, Op, Stream, Tensor};
 
 /// The operation, its operands on the device and what they are to hold before it runs.
 pub(super) struct Job {
     pub(super) op: Op,
     laid: Laid,
+    /// What the device declared about it.
+    numerics: Numerics,
 }
 
 impl Job {
@@ -22,7 +24,8 @@ impl Job {
             let Some((op, mut built)) = made else { return Ok(None) };
             // With this the operands are every stream's, and the one that wrote them can go.
             built.stream.synchronize()?;
-            Ok(Some(Job { op, laid: built.laid }))
+            let numerics = trial.device.numerics(&op);
+            Ok(Some(Job { op, laid: built.laid, numerics }))
         });
         match made {
             Ok(Some(job)) => Ok(job),
@@ -114,14 +117,22 @@ impl Job {
 
     /// Judges what is in its buffers by all rules for a single run; `what` was tried.
     pub(super) fn judge(&self, trial: &Trial<'_>, stream: &mut dyn Stream, what: &str) -> Result<(), Stop> {
+        self.judge_by(trial.oracle, stream, what)
+    }
+
+    /// The same where the device is no longer at hand.
+    pub(super) fn judge_by(&self, oracle: &dyn Device, stream: &mut dyn Stream, what: &str) -> Result<(), Stop> {
         let after = self.read(stream)?;
-        self.judge_bytes(trial, &after, what)
+        self.judged(oracle, &after, what)
     }
 
     /// The same of bytes that were read before, buffer by buffer.
     pub(super) fn judge_bytes(&self, trial: &Trial<'_>, after: &[Vec<u8>], what: &str) -> Result<(), Stop> {
-        let numerics = trial.device.numerics(&self.op);
-        let judged = check(trial.oracle, &self.op, &self.laid, after, &numerics, &mut Seen::default());
+        self.judged(trial.oracle, after, what)
+    }
+
+    fn judged(&self, oracle: &dyn Device, after: &[Vec<u8>], what: &str) -> Result<(), Stop> {
+        let judged = check(oracle, &self.op, &self.laid, after, &self.numerics, &mut Seen::default());
         judged.map(|_| ()).map_err(|mut broken| {
             let op = self.op.name();
             broken.what = format!("{what}: {op}: {}", broken.what);

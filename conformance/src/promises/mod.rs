@@ -10,12 +10,14 @@ mod events;
 mod job;
 mod lost;
 mod memory;
+mod outlive;
 mod recordings;
 mod refusals;
 mod streams;
 mod work;
 
 pub use lost::when_lost;
+pub use outlive::outlived;
 
 use crate::case::{Case, Profile};
 use crate::relation::Stop;
