@@ -86,27 +86,18 @@ impl Case {
         seed: u64,
         build: impl Fn(&mut Builder<'_>) -> Result<Op> + Send + Sync + 'static,
     ) -> Case {
-        let name = format!("{op_name}/{rest}/seed{seed}");
-        let drawn_by = format!("{op_name}/{rest}");
-        let subject = Subject::Operation(Arc::new(build));
-        Case { name, op_name, profile, seed, drawn_by, check: Check::Bound, subject, host_bytes: 0, contents: None }
+        Case::made(op_name, rest, profile, seed, Subject::Operation(Arc::new(build)))
     }
 
     /// A case of the device itself.
     pub(crate) fn of_device(promise: Promise, rest: &str, profile: Profile, seed: u64) -> Case {
-        let drawn_by = format!("{DEVICE}/{rest}");
-        let (name, subject) = (format!("{drawn_by}/seed{seed}"), Subject::Device(promise));
-        Case {
-            name,
-            op_name: DEVICE,
-            profile,
-            seed,
-            drawn_by,
-            check: Check::Bound,
-            subject,
-            host_bytes: 0,
-            contents: None,
-        }
+        Case::made(DEVICE, rest, profile, seed, Subject::Device(promise))
+    }
+
+    fn made(op_name: &'static str, rest: &str, profile: Profile, seed: u64, subject: Subject) -> Case {
+        let name = format!("{op_name}/{rest}/seed{seed}");
+        let drawn_by = format!("{op_name}/{rest}");
+        Case { name, op_name, profile, seed, drawn_by, check: Check::Bound, subject, host_bytes: 0, contents: None }
     }
 
     /// What is promised, where the case is of the device itself.

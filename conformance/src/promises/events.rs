@@ -1,6 +1,7 @@
 //! Events: what orders two streams, and when it was.
 
 use super::delay::Delay;
+use super::job::finish;
 use super::{Promise, Trial, broken, failed};
 use crate::relation::Stop;
 use anychip_core::{Event, Stream};
@@ -28,7 +29,7 @@ fn order(trial: &Trial<'_>) -> Result<(), Stop> {
     let (mut writer, mut worker) = (trial.stream()?, trial.stream()?);
     for turn in 1..=4 {
         job.poison(&mut *writer)?;
-        writer.synchronize().map_err(|error| failed("synchronize", error))?;
+        finish(&mut *writer)?;
         ahead.on(&mut *writer)?;
         job.write(&mut *writer)?;
         let written = mark(&mut *writer)?;
@@ -44,7 +45,7 @@ fn order(trial: &Trial<'_>) -> Result<(), Stop> {
         job.poison(&mut *writer)?;
         let what = format!("a stream that was to wait for another's event, turn {turn}");
         job.judge_bytes(trial, &kept.read(&mut *worker)?, &what)?;
-        writer.synchronize().map_err(|error| failed("synchronize", error))?;
+        finish(&mut *writer)?;
     }
     Ok(())
 }
@@ -53,7 +54,7 @@ fn order(trial: &Trial<'_>) -> Result<(), Stop> {
 fn around_a_ring(trial: &Trial<'_>) -> Result<(), Stop> {
     let work = trial.work()?;
     let delay = Delay::new(trial, &work)?;
-    let contents: Vec<_> = (1..4).map(|number| Ok(work.job(trial, number)?.contents())).collect::<Result<_, Stop>>()?;
+    let contents = work.contents(trial)?;
     let mut job = work.job(trial, 0)?;
     let mut streams = [trial.stream()?, trial.stream()?, trial.stream()?];
     let mut kept = Vec::new();
@@ -84,7 +85,7 @@ fn of_this_stream(trial: &Trial<'_>) -> Result<(), Stop> {
     let job = work.job(trial, 1)?;
     let (mut stream, mut other) = (trial.stream()?, trial.stream()?);
     let earliest = mark(&mut *other)?;
-    other.synchronize().map_err(|error| failed("synchronize", error))?;
+    finish(&mut *other)?;
     job.write(&mut *stream)?;
     let own = mark(&mut *stream)?;
     for event in [&own, &own, &earliest, &earliest.clone()] {
@@ -108,9 +109,9 @@ fn times(trial: &Trial<'_>) -> Result<(), Stop> {
             "a device that is not asynchronous must be done when mark returns, got an event that is not",
         ));
     }
-    stream.synchronize().map_err(|error| failed("synchronize", error))?;
+    finish(&mut *stream)?;
     let after = mark(&mut *stream)?;
-    stream.synchronize().map_err(|error| failed("synchronize", error))?;
+    finish(&mut *stream)?;
     drop(stream);
     let mut earlier = None;
     for (name, event) in [("the first", &first), ("the second", &last), ("the third", &after)] {

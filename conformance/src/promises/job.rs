@@ -42,18 +42,18 @@ impl Job {
         self.laid.operands.iter().map(|operand| operand.before().to_vec()).collect()
     }
 
-    /// Which buffers a replay can be given anew: a few kilobytes in all, the smallest first.
-    pub(super) fn updatable(&self) -> Vec<bool> {
+    /// Which of [`buffers`](Job::buffers) a replay can be given anew: a few kilobytes in all, the smallest first.
+    pub(super) fn updatable(&self) -> Vec<usize> {
         const MOST: u64 = 8 << 10;
         let buffers = self.buffers();
         let mut order: Vec<usize> = (0..buffers.len()).collect();
         order.sort_by_key(|&at| buffers[at].bytes());
-        let (mut small, mut total) = (vec![false; buffers.len()], 0);
-        for at in order {
+        let mut total = 0;
+        order.retain(|&at| {
             total += buffers[at].bytes();
-            small[at] = total <= MOST;
-        }
-        small
+            total <= MOST
+        });
+        order
     }
 
     /// Takes another job's contents for its own. Nothing is written yet.
@@ -166,6 +166,11 @@ impl Copies {
 fn copies(device: &dyn Device, of: &[Tensor]) -> Result<Vec<Tensor>, Stop> {
     let copy = |whole: &Tensor| device.tensor(whole.dtype(), whole.sizes());
     of.iter().map(copy).collect::<Result<_, _>>().map_err(|error| failed("memory for a copy", error))
+}
+
+/// Waits for all that is queued.
+pub(super) fn finish(stream: &mut dyn Stream) -> Result<(), Stop> {
+    stream.synchronize().map_err(|error| failed("synchronize", error))
 }
 
 /// Waits and reads a tensor.

@@ -1,7 +1,6 @@
 //! What a device does once it is lost.
 
-use super::Trial;
-use crate::relation::Stop;
+use super::{Trial, in_words};
 use anychip_core::{DType, Device, Error, Op, Result};
 
 /// Judges what a device does once it is lost, for a backend's own tests: `lose` makes that happen, by destroying the
@@ -29,14 +28,9 @@ pub fn when_lost(device: &dyn Device, lose: impl FnOnce()) -> Result<(), String>
     let other = device.tensor(DType::U8, &[64]).map_err(|error| before("64 bytes of memory", error))?;
     stream.write(&tensor, &[1; 64]).map_err(|error| before("writing", error))?;
     let event = stream.mark().map_err(|error| before("an event", error))?;
-    // Any operation that it runs; a device without one has none to queue.
     let oracle = anychip_reference::open(1 << 30);
-    let job =
-        match Trial::new(device, &*oracle, 0).work().and_then(|work| work.job(&Trial::new(device, &*oracle, 0), 0)) {
-            Ok(job) => Some(job),
-            Err(Stop::Unsupported(_)) => None,
-            Err(Stop::Broken(broken)) => return Err(format!("work, before the device was lost: {}", broken.what)),
-        };
+    let job = Trial::new(device, &*oracle, 0).job_if_any();
+    let job = job.map_err(|stop| format!("work, before the device was lost: {}", in_words(stop)))?;
     let ops: Vec<Op> = job.iter().map(|job| job.op.clone()).collect();
     let recording = stream.record(ops.clone()).map_err(|error| before("recording", error))?;
     stream.synchronize().map_err(|error| before("synchronize", error))?;

@@ -43,20 +43,20 @@ fn sizes(trial: &Trial<'_>) -> Result<(), Stop> {
     const SIZES: [usize; 12] = [0, 1, 2, 3, 5, 63, 64, 65, 255, 4096, 4097, 100_003];
     let mut stream = trial.stream()?;
     let mut held = Vec::new();
-    for round in 0..3 {
+    for _ in 0..3 {
         for size in SIZES {
             let number = (held.len() + 1) as u64;
             let whole = tensor(&allocate(trial, size as u64)?, 0, size)?;
             let bytes = trial.bytes(number, size);
             stream.write(&whole, &bytes).map_err(|error| failed(&format!("writing {size} bytes"), error))?;
-            held.push((round, whole, bytes));
+            held.push((whole, bytes));
         }
     }
-    let ids: BTreeSet<u64> = held.iter().map(|(_, whole, _)| whole.buffer().id()).collect();
+    let ids: BTreeSet<u64> = held.iter().map(|(whole, _)| whole.buffer().id()).collect();
     if ids.len() != held.len() {
         return Err(broken("two buffers that are held at once have one identity"));
     }
-    for (_, whole, bytes) in &held {
+    for (whole, bytes) in &held {
         let what = format!("a buffer of {} bytes among {} others", bytes.len(), held.len() - 1);
         same(&what, &read(&mut *stream, whole)?, bytes)?;
     }

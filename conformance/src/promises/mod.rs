@@ -23,6 +23,7 @@ use crate::case::{Case, Profile};
 use crate::relation::Stop;
 use crate::rules::{Broken, Rule};
 use anychip_core::{Device, DeviceInfo, Error, Stream};
+use job::Job;
 use std::sync::{Mutex, PoisonError};
 use work::Work;
 
@@ -97,6 +98,15 @@ impl<'a> Trial<'a> {
         self.begun(Work::find_chain(self)?)
     }
 
+    /// A job of it. `None` where the device runs none: then there is none to queue.
+    fn job_if_any(&self) -> Result<Option<Job>, Stop> {
+        match self.work().and_then(|work| work.job(self, 1)) {
+            Ok(job) => Ok(Some(job)),
+            Err(Stop::Unsupported(_)) => Ok(None),
+            Err(broken) => Err(broken),
+        }
+    }
+
     fn begun(&self, found: Option<Work>) -> Result<Work, Stop> {
         *self.before.lock().unwrap_or_else(PoisonError::into_inner) = self.device.fallbacks();
         found.ok_or_else(|| {
@@ -121,6 +131,14 @@ fn broken(what: impl Into<String>) -> Stop {
 /// A call that was to succeed and did not.
 fn failed(what: &str, error: Error) -> Stop {
     Stop::Broken(Broken::plain(Rule::Ran, format!("{what}: {error}")))
+}
+
+/// For who has no case to report it in.
+fn in_words(stop: Stop) -> String {
+    match stop {
+        Stop::Broken(broken) => broken.to_string(),
+        Stop::Unsupported(reason) => reason,
+    }
 }
 
 /// Bytes that are to be equal; `what` says of what.

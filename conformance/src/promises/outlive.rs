@@ -1,7 +1,7 @@
 //! What a device gave, after the `Device` value is gone.
 
-use super::{Trial, failed, same};
-use crate::promises::job::read;
+use super::job::read;
+use super::{Trial, broken, failed, in_words, same};
 use crate::relation::Stop;
 use anychip_core::{DType, Device, Result};
 
@@ -17,11 +17,7 @@ use anychip_core::{DType, Device, Result};
 /// ```
 pub fn outlived(open: impl FnOnce() -> Result<Box<dyn Device>>) -> Result<(), String> {
     let device = open().map_err(|error| format!("the device cannot be opened: {error}"))?;
-    match after_the_device(device) {
-        Ok(()) => Ok(()),
-        Err(Stop::Broken(broken)) => Err(broken.to_string()),
-        Err(Stop::Unsupported(reason)) => Err(reason),
-    }
+    after_the_device(device).map_err(in_words)
 }
 
 fn after_the_device(device: Box<dyn Device>) -> Result<(), Stop> {
@@ -31,12 +27,7 @@ fn after_the_device(device: Box<dyn Device>) -> Result<(), Stop> {
     let want = trial.bytes(1, 64);
     let tensor = device.tensor(DType::U8, &[64]).map_err(|error| failed("64 bytes of memory", error))?;
     stream.write(&tensor, &want).map_err(|error| failed("writing", error))?;
-    // A device without an operation has none to queue.
-    let job = match trial.work().and_then(|work| work.job(&trial, 1)) {
-        Ok(job) => Some(job),
-        Err(Stop::Unsupported(_)) => None,
-        Err(broken) => return Err(broken),
-    };
+    let job = trial.job_if_any()?;
     let ops = job.iter().map(|job| job.op.clone()).collect();
     let recording = stream.record(ops).map_err(|error| failed("recording", error))?;
     let event = stream.mark().map_err(|error| failed("an event", error))?;
@@ -54,5 +45,5 @@ fn after_the_device(device: Box<dyn Device>) -> Result<(), Stop> {
         job.judge_by(&*oracle, &mut *other, "a recording of a device that is gone")?;
     }
     let done = event.done_at().map_err(|error| failed("when an event was done", error))?;
-    done.map(drop).ok_or_else(|| super::broken("an event that was waited for must be done, got one that is not"))
+    done.map(drop).ok_or_else(|| broken("an event that was waited for must be done, got one that is not"))
 }

@@ -2,7 +2,7 @@
 
 use super::chain::Chain;
 use super::delay::Delay;
-use super::job::Job;
+use super::job::{Job, finish};
 use super::{Promise, Trial, failed};
 use crate::relation::Stop;
 use anychip_core::{Access, Tensor};
@@ -17,7 +17,7 @@ pub(super) const PROMISES: &[Promise] = &[
 fn replayed(trial: &Trial<'_>) -> Result<(), Stop> {
     let work = trial.work()?;
     let delay = Delay::new(trial, &work)?;
-    let contents: Vec<_> = (1..4).map(|number| Ok(work.job(trial, number)?.contents())).collect::<Result<_, Stop>>()?;
+    let contents = work.contents(trial)?;
     let mut job = work.job(trial, 0)?;
     let mut streams = [trial.stream()?, trial.stream()?];
     for (which, stream) in ["the stream that recorded", "another stream"].iter().zip(0..) {
@@ -30,8 +30,8 @@ fn replayed(trial: &Trial<'_>) -> Result<(), Stop> {
             // The bytes are the caller's again when the call returns, as with a write.
             let mut bytes = contents.clone();
             let mut updates: Vec<(&Tensor, &[u8])> = Vec::new();
-            for ((whole, bytes), updatable) in buffers.iter().zip(&bytes).zip(&updatable) {
-                match updatable {
+            for (at, (whole, bytes)) in buffers.iter().zip(&bytes).enumerate() {
+                match updatable.contains(&at) {
                     true => updates.push((whole, bytes)),
                     false => stream.write(whole, bytes).map_err(|error| failed("writing an operand", error))?,
                 }
@@ -47,7 +47,7 @@ fn replayed(trial: &Trial<'_>) -> Result<(), Stop> {
             let what = format!("replay {} of 3 on {which}, over new contents", turn + 1);
             job.judge_bytes(trial, &kept.read(stream)?, &what)?;
         }
-        stream.synchronize().map_err(|error| failed("synchronize", error))?;
+        finish(&mut *stream)?;
     }
     Ok(())
 }
@@ -73,9 +73,10 @@ fn several(trial: &Trial<'_>) -> Result<(), Stop> {
     let (buffers, contents, updatable) = (jobs[0].buffers(), jobs[0].contents(), jobs[0].updatable());
     let wrong: Vec<Vec<u8>> = contents.iter().map(|bytes| vec![0xFF; bytes.len()]).collect();
     // Each twice: the later update counts.
-    let twice = buffers.iter().zip(&wrong).zip(&updatable).chain(buffers.iter().zip(&contents).zip(&updatable));
-    let updates = twice.filter(|(_, updatable)| **updatable).map(|((whole, bytes), _)| (whole, bytes.as_slice()));
-    let updates: Vec<(&Tensor, &[u8])> = updates.collect();
+    let mut updates: Vec<(&Tensor, &[u8])> = Vec::new();
+    for bytes in [&wrong, &contents] {
+        updates.extend(updatable.iter().map(|&at| (&buffers[at], bytes[at].as_slice())));
+    }
     jobs[1].write(&mut *stream)?;
     jobs[2].write(&mut *stream)?;
     // Where an operation goes on from what it left, only its first turn starts from the contents.
@@ -83,10 +84,8 @@ fn several(trial: &Trial<'_>) -> Result<(), Stop> {
     let turns = if jobs.iter().any(carries) { 1 } else { 3 };
     for turn in 1..=turns {
         jobs[0].write(&mut *stream)?;
-        for (whole, wrong) in
-            buffers.iter().zip(&wrong).zip(&updatable).filter(|(_, small)| **small).map(|(both, _)| both)
-        {
-            stream.write(whole, wrong).map_err(|error| failed("overwriting an operand", error))?;
+        for &at in &updatable {
+            stream.write(&buffers[at], &wrong[at]).map_err(|error| failed("overwriting an operand", error))?;
         }
         stream.replay(&recording, &updates).map_err(|error| failed("replaying", error))?;
         for (at, job) in jobs.iter().enumerate() {

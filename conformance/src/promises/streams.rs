@@ -4,6 +4,7 @@ use super::chain::Chain;
 use super::delay::Delay;
 use super::{Promise, Trial, broken, failed};
 use crate::relation::Stop;
+use crate::run::one::said;
 use anychip_core::Stream;
 
 pub(super) const PROMISES: &[Promise] = &[
@@ -21,7 +22,7 @@ pub(super) const PROMISES: &[Promise] = &[
 fn in_order(trial: &Trial<'_>) -> Result<(), Stop> {
     let work = trial.work()?;
     let delay = Delay::new(trial, &work)?;
-    let contents: Vec<_> = (1..4).map(|number| Ok(work.job(trial, number)?.contents())).collect::<Result<_, Stop>>()?;
+    let contents = work.contents(trial)?;
     let mut job = work.job(trial, 0)?;
     let mut stream = trial.stream()?;
     let mut kept = Vec::new();
@@ -168,10 +169,4 @@ fn without_events(trial: &Trial<'_>) -> Result<(), Stop> {
     // Buffers go on whichever thread lets go last.
     let dropped = std::thread::scope(|scope| scope.spawn(move || drop((contested, beside))).join());
     dropped.map_err(|panic| broken(format!("letting go of buffers on another thread {}", said(&*panic))))
-}
-
-/// What a thread said when it panicked.
-fn said(panic: &(dyn std::any::Any + Send)) -> String {
-    let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
-    format!("panicked: {}", text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_default())
 }

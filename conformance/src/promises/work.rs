@@ -87,6 +87,11 @@ impl Work {
         &self.case
     }
 
+    /// Contents of three jobs, for one job's operands to hold in turn.
+    pub(super) fn contents(&self, trial: &Trial<'_>) -> Result<Vec<Vec<Vec<u8>>>, Stop> {
+        (1..SEEDS).map(|number| Ok(self.job(trial, number)?.contents())).collect()
+    }
+
     /// The operation over operands of its own, whose contents are job `number`'s and lie there when this returns.
     pub(super) fn job(&self, trial: &Trial<'_>, number: u64) -> Result<Job, Stop> {
         Job::of(&self.case, trial, number)

@@ -13,6 +13,7 @@ use crate::rules::{self, Broken, Rule, structure};
 use anychip_core::ops::OpKind;
 use anychip_core::{Access, Device, Error, Numerics, Op, Support, Tensor};
 use anychip_reference::{Bounded, Output};
+use std::any::Any;
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
@@ -59,11 +60,13 @@ pub(super) fn result(
 fn judge(device: &dyn Device, oracle: &dyn Device, case: &Case, seen: &mut Seen<'_>) -> (Outcome, Option<Numerics>) {
     // A kernel that panics fails its case and no other. Nothing of this case is used afterwards.
     let caught = catch_unwind(AssertUnwindSafe(|| attempt(device, oracle, case, seen)));
-    caught.unwrap_or_else(|panic| {
-        let text = panic.downcast_ref::<&str>().map(|s| s.to_string());
-        let text = text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_default();
-        (failed(case, *Broken::plain(Rule::Ran, format!("panicked: {text}"))), None)
-    })
+    caught.unwrap_or_else(|panic| (failed(case, *Broken::plain(Rule::Ran, said(&*panic))), None))
+}
+
+/// What was said by who panicked.
+pub(crate) fn said(panic: &(dyn Any + Send)) -> String {
+    let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
+    format!("panicked: {}", text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_default())
 }
 
 fn failed(case: &Case, broken: Broken) -> Outcome {

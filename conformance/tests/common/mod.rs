@@ -59,6 +59,15 @@ pub(crate) fn faulty(fault: Fault) -> impl Device {
     Wrapped::new(anychip_cpu::open(), Faulty(fault))
 }
 
+/// A fault of `rope` alone.
+pub(crate) fn rope_backwards(bench: &mut Bench<'_>, op: &Op) -> Result<()> {
+    let op = match op.name() {
+        "rope" => &bench.with_other(op, "x", |_, bytes| bytes.iter_mut().skip(1).step_by(2).for_each(|b| *b ^= 1))?,
+        _ => op,
+    };
+    bench.run(op)
+}
+
 struct Faulty(Fault);
 
 impl Hooks for Faulty {
