@@ -1,0 +1,75 @@
+//! Copies that the driver's own cannot do, because they do not consist of whole words.
+
+use crate::plan::{Limits, Place, Plan, Scratch};
+use anychip_core::{Buffer, Result, Tensor};
+use anychip_shaders::{Access, Storage};
+use wgpu::Buffer as Memory;
+
+/// Bytes that the driver may copy in the place of `len` bytes from `start`, if these are whole words or end with a buffer of
+/// `bytes` bytes, behind which there is padding.
+pub(crate) fn whole_words(start: u64, len: u64, bytes: u64) -> Option<u64> {
+    let ends = len.is_multiple_of(4) || start + len == bytes;
+    (start.is_multiple_of(4) && ends).then(|| len.next_multiple_of(4))
+}
+
+/// Bytes from the start of `from`, which lies between, to byte `start` of `to`.
+pub(crate) fn plan(limits: Limits, from: &Memory, to: &Buffer, start: u64, len: u64) -> Result<(Plan, Vec<Memory>)> {
+    let mut plan = Plan::new(limits);
+    let between = plan.scratch(len.div_ceil(4) as usize);
+    let target = Range { buffer: to, start, len };
+    step(&mut plan, Source::Between(between), target);
+    Ok((plan, vec![from.clone()]))
+}
+
+/// The bytes of one tensor to another.
+pub(crate) fn between(limits: Limits, from: &Tensor, to: &Tensor) -> Result<Plan> {
+    let mut plan = Plan::new(limits);
+    let range = |tensor: &Tensor, at: u64, len: u64| (tensor.offset() + at, len);
+    // Few bytes are copied like this: in pieces, so that indices of bytes are words.
+    const PIECE: u64 = 1 << 30;
+    for at in (0..from.bytes()).step_by(PIECE as usize) {
+        let len = PIECE.min(from.bytes() - at);
+        let ((source, len), (start, _)) = (range(from, at, len), range(to, at, len));
+        let target = Range { buffer: to.buffer(), start, len };
+        step(&mut plan, Source::Given(Range { buffer: from.buffer(), start: source, len }), target);
+    }
+    Ok(plan)
+}
+
+struct Range<'a> {
+    buffer: &'a Buffer,
+    start: u64,
+    len: u64,
+}
+
+impl Range<'_> {
+    /// What is bound, and where in it the range begins.
+    fn bound(&self, alignment: u64) -> (Place, usize) {
+        let offset = self.start / alignment * alignment;
+        let bytes = (self.start + self.len - offset).next_multiple_of(4);
+        (Place::Given { buffer: self.buffer.clone(), offset, bytes }, (self.start - offset) as usize)
+    }
+}
+
+enum Source<'a> {
+    Between(Scratch),
+    Given(Range<'a>),
+}
+
+fn step(plan: &mut Plan, from: Source<'_>, to: Range<'_>) {
+    let (alignment, group) = (plan.limits.alignment, plan.limits.group());
+    let (target, to_start) = to.bound(alignment);
+    let kernel = plan.kernel("copy_bytes");
+    let (kernel, from_start) = match from {
+        Source::Between(scratch) => (kernel.scratch("src", Storage::Bytes, Access::Read, scratch), 0),
+        Source::Given(range) => {
+            let (place, start) = range.bound(alignment);
+            (kernel.slot("src", Storage::Bytes, Access::Read, place), start)
+        }
+    };
+    let words = (to_start + to.len as usize).div_ceil(4) - to_start / 4;
+    kernel
+        .slot("dst", Storage::Bytes, Access::Write, target)
+        .sizes(&[from_start, to_start, to.len as usize])
+        .run(group, words.div_ceil(group as usize));
+}

@@ -1,0 +1,131 @@
+//! Opening an adapter, and the contract's device over it.
+
+use crate::memory::allocate;
+use crate::pipelines::Pipelines;
+use crate::shared::{Counters, Heap, Shared};
+use crate::stream::GpuStream;
+use crate::{adapter, ops};
+use anychip_core::{Buffer, Clock, Device, DeviceId, DeviceInfo, Error, Numerics, Op, Result, Stream, Support};
+use std::sync::atomic::AtomicU64;
+use std::sync::{Arc, OnceLock};
+use std::time::Instant;
+use wgpu::{DeviceDescriptor, Features, MemoryHints, PipelineCacheDescriptor};
+
+/// A GPU.
+pub(crate) struct GpuDevice {
+    pub(crate) shared: Arc<Shared>,
+}
+
+/// What the adapters of this machine are, in the order of their numbers; empty where there is no Vulkan driver.
+pub fn descriptions() -> Vec<String> {
+    adapter::adapters().iter().map(adapter::description).collect()
+}
+
+/// Opens adapter `number`, or the first, under the name `wgpu:N` or `wgpu`.
+///
+/// # Errors
+/// [`Error::Unavailable`] when there is no such adapter, with the mend, or when it lacks what every kernel needs.
+pub fn open(number: Option<usize>) -> Result<Box<dyn Device>> {
+    Ok(Box::new(GpuDevice::open(number)?))
+}
+
+impl GpuDevice {
+    pub(crate) fn open(number: Option<usize>) -> Result<GpuDevice> {
+        let (name, adapter) = adapter::adapter(number)?;
+        let unavailable = |cause: String| Error::Unavailable {
+            device: name.clone(),
+            cause,
+            mend: "update the driver, or use another adapter".into(),
+        };
+        let missing = adapter::needed() - adapter.features();
+        if !missing.is_empty() {
+            return Err(unavailable(format!("the adapter lacks {missing:?}")));
+        }
+        let features = adapter::needed() | (adapter::wanted() & adapter.features());
+        let descriptor = DeviceDescriptor {
+            label: Some("anychip"),
+            required_features: features,
+            required_limits: adapter.limits(),
+            memory_hints: MemoryHints::MemoryUsage,
+            ..DeviceDescriptor::default()
+        };
+        let opened = pollster::block_on(adapter.request_device(&descriptor));
+        let (device, queue) = opened.map_err(|error| unavailable(error.to_string()))?;
+        let lost = Arc::new(OnceLock::new());
+        let (callback, uncaptured) = (lost.clone(), lost.clone());
+        device.set_device_lost_callback(move |reason, message| {
+            let _ = callback.set(format!("{reason:?}: {message}"));
+        });
+        // Every call that can fail has a scope: what comes here nobody can be told, and nothing may be trusted after it.
+        device.on_uncaptured_error(Arc::new(move |error: wgpu::Error| {
+            let _ = uncaptured.set(format!("an error that no call caused: {error}"));
+        }));
+        let limits = adapter::limits(&adapter);
+        let clock = Features::TIMESTAMP_QUERY | Features::TIMESTAMP_QUERY_INSIDE_ENCODERS;
+        let tick = features.contains(clock).then(|| queue.get_timestamp_period() as f64);
+        let memory = if limits.is_cpu { machine_memory() } else { None };
+        let mut info = DeviceInfo::new(DeviceId::unique(), name, adapter::description(&adapter));
+        info.memory_bytes = memory;
+        info.max_allocation = adapter.limits().max_buffer_size.min(memory.unwrap_or(u64::MAX)) / 16 * 16;
+        info.alignment = limits.alignment;
+        info.clock = if tick.is_some() { Clock::Device } else { Clock::Host };
+        let cache = features.contains(Features::PIPELINE_CACHE).then(|| pipeline_cache(&device));
+        let shared = Shared {
+            info,
+            limits,
+            device,
+            queue,
+            pipelines: Pipelines::cached(cache),
+            heap: Heap { limit: memory.unwrap_or(u64::MAX), used: AtomicU64::new(0) },
+            counters: Counters::default(),
+            lost,
+            tick,
+            origin: Instant::now(),
+        };
+        Ok(GpuDevice { shared: Arc::new(shared) })
+    }
+}
+
+/// An empty cache, in which the driver keeps what pipelines have in common.
+fn pipeline_cache(device: &wgpu::Device) -> wgpu::PipelineCache {
+    // SAFETY: there is no data that could be another driver's.
+    #[allow(unsafe_code)]
+    unsafe {
+        device.create_pipeline_cache(&PipelineCacheDescriptor { label: None, data: None, fallback: true })
+    }
+}
+
+/// Memory of the machine, which is also that of an adapter in software. `None` where the system does not say.
+fn machine_memory() -> Option<u64> {
+    let limit = std::fs::read_to_string("/sys/fs/cgroup/memory.max").ok().and_then(|max| max.trim().parse().ok());
+    let meminfo = std::fs::read_to_string("/proc/meminfo").ok()?;
+    let total = meminfo.lines().find_map(|line| line.strip_prefix("MemTotal:"))?;
+    let kibibytes: u64 = total.trim().strip_suffix("kB")?.trim().parse().ok()?;
+    Some(kibibytes.checked_mul(1024)?.min(limit.unwrap_or(u64::MAX)))
+}
+
+impl Device for GpuDevice {
+    fn info(&self) -> DeviceInfo {
+        self.shared.info.clone()
+    }
+
+    fn allocate(&self, bytes: u64) -> Result<Buffer> {
+        allocate(&self.shared, bytes)
+    }
+
+    fn open_stream(&self) -> Result<Box<dyn Stream>> {
+        self.shared.alive()?;
+        Ok(Box::new(GpuStream::new(self.shared.clone())))
+    }
+
+    fn supports(&self, op: &Op) -> Support {
+        match ops::plan(op, &self.shared.limits) {
+            Ok(_) => Support::Native,
+            Err(reason) => Support::Unsupported(reason),
+        }
+    }
+
+    fn numerics(&self, op: &Op) -> Numerics {
+        ops::numerics(op)
+    }
+}

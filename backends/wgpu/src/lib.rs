@@ -1,0 +1,22 @@
+//! NVIDIA-class GPUs through wgpu on Vulkan.
+//!
+//! An operation becomes a plan: kernels of [`anychip_shaders`], what is bound to each, and how many workgroups run. Plans
+//! are made without a driver and are what [`Device::supports`] answers from; a stream turns them into commands and submits
+//! these when somebody waits.
+
+mod adapter;
+mod copies;
+mod device;
+mod dispatch;
+mod event;
+mod memory;
+mod ops;
+mod pipelines;
+mod plan;
+mod shared;
+mod staging;
+mod stream;
+
+pub use adapter::MEND;
+pub use device::{descriptions, open};
+pub use plan::Limits;

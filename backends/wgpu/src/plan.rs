@@ -1,0 +1,287 @@
+//! What an operation becomes: kernels, what is bound to each, and how many workgroups run. Made without a driver.
+
+use anychip_core::{Access, Buffer, DType, Format, Matrix, Reason, ScaleType, Tensor};
+use anychip_shaders as shaders;
+use anychip_shaders::{Constant, MatrixRead, Slot, Spec, Storage, Window};
+
+/// What the adapter lets kernels have: all that a plan depends on beside the operation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Bytes that one binding may have.
+    pub binding_bytes: u64,
+    /// Bindings of a kernel.
+    pub bindings: u32,
+    /// Bytes whose multiples bindings begin at.
+    pub alignment: u64,
+    /// Bytes of workgroup memory.
+    pub workgroup_bytes: u32,
+    /// Invocations of a workgroup.
+    pub workgroup_size: u32,
+    /// Whether the adapter is a CPU, which runs few invocations at a time.
+    pub is_cpu: bool,
+}
+
+impl Limits {
+    /// Bytes of a window of an operand that takes several bindings: the largest power of two that a binding may have.
+    pub(crate) fn window(&self) -> Window {
+        Window(1 << self.binding_bytes.max(4).ilog2())
+    }
+
+    /// Invocations of a workgroup that shares a row.
+    pub(crate) fn group(&self) -> u32 {
+        if self.is_cpu { 64 } else { 256.min(self.workgroup_size) }
+    }
+}
+
+/// Workgroups of one dimension of a dispatch, as everywhere.
+const MOST_GROUPS: u32 = 65535;
+/// Bytes that a binding has at least.
+pub(crate) const LEAST_BINDING: u64 = 16;
+
+/// Where an operand of a kernel lies.
+#[derive(Clone, Debug)]
+pub(crate) enum Place {
+    /// In an operand of the operation.
+    Given { buffer: Buffer, offset: u64, bytes: u64 },
+    /// In memory that the plan needs between its kernels, by number.
+    Scratch { number: usize, offset: u64, bytes: u64 },
+    /// Nowhere.
+    Absent,
+}
+
+impl Place {
+    fn bytes(&self) -> u64 {
+        match self {
+            Place::Given { bytes, .. } | Place::Scratch { bytes, .. } => *bytes,
+            Place::Absent => 0,
+        }
+    }
+}
+
+/// One dispatch.
+#[derive(Clone, Debug)]
+pub(crate) struct Step {
+    pub(crate) spec: Spec,
+    pub(crate) places: Vec<Place>,
+    pub(crate) params: Vec<u32>,
+    pub(crate) groups: [u32; 3],
+}
+
+/// The dispatches of an operation, in order.
+#[derive(Clone, Debug)]
+pub(crate) struct Plan {
+    pub(crate) limits: Limits,
+    pub(crate) steps: Vec<Step>,
+    /// Bytes of each scratch memory.
+    pub(crate) scratch: Vec<u64>,
+}
+
+/// Memory between kernels.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Scratch {
+    number: usize,
+    bytes: u64,
+}
+
+impl Plan {
+    pub(crate) fn new(limits: Limits) -> Plan {
+        Plan { limits, steps: Vec::new(), scratch: Vec::new() }
+    }
+
+    /// Memory for `count` words, whose contents are undefined until a kernel stores them.
+    pub(crate) fn scratch(&mut self, count: usize) -> Scratch {
+        let bytes = (count as u64 * 4).max(LEAST_BINDING);
+        self.scratch.push(bytes);
+        Scratch { number: self.scratch.len() - 1, bytes }
+    }
+
+    /// Begins a dispatch of a kernel.
+    pub(crate) fn kernel(&mut self, name: &'static str) -> Building<'_> {
+        let window = self.limits.window();
+        let spec = Spec { kernel: name, slots: Vec::new(), constants: Vec::new(), window };
+        Building { plan: self, step: Step { spec, places: Vec::new(), params: Vec::new(), groups: [0; 3] } }
+    }
+}
+
+/// A dispatch that is being put together.
+pub(crate) struct Building<'a> {
+    plan: &'a mut Plan,
+    step: Step,
+}
+
+impl Building<'_> {
+    /// An operand that lies at `place`.
+    pub(crate) fn slot(mut self, name: &'static str, storage: Storage, access: shaders::Access, place: Place) -> Self {
+        let bytes = place.bytes();
+        // An operand without elements has nothing to bind. Nobody looks at what it reads as.
+        let (storage, windows) = match bytes {
+            0 if matches!(storage, Storage::Absent(_)) => (storage, 0),
+            0 => (Storage::Absent(0), 0),
+            _ if bytes <= self.plan.limits.binding_bytes => (storage, 1),
+            _ => (storage, bytes.div_ceil(self.step.spec.window.0).min(u32::MAX as u64) as u32),
+        };
+        self.step.spec.slots.push(Slot { name, storage, access, windows, matrix: None });
+        self.step.places.push(place);
+        self
+    }
+
+    /// A tensor that is read.
+    pub(crate) fn read(self, name: &'static str, tensor: &Tensor) -> Self {
+        self.slot(name, storage(tensor.dtype()), shaders::Access::Read, given(tensor))
+    }
+
+    /// A tensor that is read, `default` in every element where there is none.
+    pub(crate) fn read_or(self, name: &'static str, tensor: Option<&Tensor>, default: f32) -> Self {
+        match tensor {
+            Some(tensor) => self.read(name, tensor),
+            None => {
+                let storage = Storage::Absent(default.to_bits());
+                self.slot(name, storage, shaders::Access::Read, Place::Absent)
+            }
+        }
+    }
+
+    /// A tensor that is written.
+    pub(crate) fn write(self, name: &'static str, tensor: &Tensor) -> Self {
+        self.slot(name, storage(tensor.dtype()), shaders::Access::Write, given(tensor))
+    }
+
+    /// A tensor that is read and written.
+    pub(crate) fn change(self, name: &'static str, tensor: &Tensor) -> Self {
+        self.slot(name, storage(tensor.dtype()), shaders::Access::ReadWrite, given(tensor))
+    }
+
+    /// A tensor as raw bytes: codes, pages.
+    pub(crate) fn bytes(self, name: &'static str, access: Access, tensor: &Tensor) -> Self {
+        let access = match access {
+            Access::Read => shaders::Access::Read,
+            Access::Write => shaders::Access::Write,
+            Access::ReadWrite => shaders::Access::ReadWrite,
+        };
+        self.slot(name, Storage::Bytes, access, given(tensor))
+    }
+
+    /// A matrix that is read in rows; see [`MatrixRead`]. Its scales, where it has any, are called `scale_name`.
+    pub(crate) fn matrix(mut self, name: &'static str, scale_name: &'static str, matrix: &Matrix) -> Self {
+        let layout = matrix.format().layout();
+        let whole = |n: usize| n.is_multiple_of(4);
+        let aligned = whole(matrix.cols()) && layout.is_none_or(|l| whole(l.cols));
+        if let Some((scales, layout)) = matrix.scales() {
+            let storage = match layout.scale {
+                ScaleType::Ue8m0 => Storage::UE8M0,
+                ScaleType::F32 => Storage::F32,
+            };
+            self = self.slot(scale_name, storage, shaders::Access::Read, given(scales));
+        }
+        // Blocks beyond 2^32 are as good as the whole row.
+        let number = |n: usize| u32::try_from(n).unwrap_or(u32::MAX / 2);
+        let block = layout.map(|l| (number(l.rows), number(l.cols)));
+        self = self.read(name, matrix.codes());
+        if let Some(slot) = self.step.spec.slots.last_mut() {
+            slot.matrix = Some(MatrixRead { block, aligned });
+        }
+        self
+    }
+
+    /// Memory between kernels.
+    pub(crate) fn scratch(self, name: &'static str, storage: Storage, access: shaders::Access, of: Scratch) -> Self {
+        let place = Place::Scratch { number: of.number, offset: 0, bytes: of.bytes };
+        self.slot(name, storage, access, place)
+    }
+
+    /// Fills a constant of the kernel's text.
+    pub(crate) fn number(mut self, name: &'static str, value: u32) -> Self {
+        self.step.spec.constants.push((name, Constant::Number(value)));
+        self
+    }
+
+    /// The same of a switch.
+    pub(crate) fn flag(mut self, name: &'static str, value: bool) -> Self {
+        self.step.spec.constants.push((name, Constant::Flag(value)));
+        self
+    }
+
+    /// The immediates: sizes in the order of the kernel's `Params`.
+    pub(crate) fn sizes(mut self, sizes: &[usize]) -> Self {
+        self.step.params.extend(sizes.iter().map(|&n| n as u32));
+        self
+    }
+
+    /// More of them, f32.
+    pub(crate) fn floats(mut self, values: &[f32]) -> Self {
+        self.step.params.extend(values.iter().map(|x| x.to_bits()));
+        self
+    }
+
+    /// Runs `count` workgroups of `size` invocations, numbered by the kernel's `group_number`.
+    pub(crate) fn run(mut self, size: u32, count: usize) {
+        let count = count as u64;
+        let rows = count.div_ceil(MOST_GROUPS as u64);
+        self.step.groups = [count.min(MOST_GROUPS as u64) as u32, rows as u32, 1];
+        self.finish(size);
+    }
+
+    /// Runs as many workgroups as hold `count` invocations.
+    pub(crate) fn run_each(self, count: usize) {
+        let size = self.plan.limits.group();
+        self.run(size, count.div_ceil(size as usize));
+    }
+
+    /// Runs a grid of workgroups of `size` invocations.
+    pub(crate) fn run_grid(mut self, size: u32, groups: [usize; 3]) {
+        self.step.groups = groups.map(|n| n as u32);
+        self.finish(size);
+    }
+
+    fn finish(mut self, size: u32) {
+        self.step.spec.constants.push(("WG", Constant::Number(size)));
+        if !self.step.groups.contains(&0) {
+            self.plan.steps.push(self.step);
+        }
+    }
+}
+
+fn given(tensor: &Tensor) -> Place {
+    Place::Given { buffer: tensor.buffer().clone(), offset: tensor.offset(), bytes: tensor.bytes() }
+}
+
+/// How the elements of a tensor lie in memory.
+pub(crate) fn storage(dtype: DType) -> Storage {
+    match dtype {
+        DType::F32 => Storage::F32,
+        DType::BF16 => Storage::BF16,
+        DType::F16 => Storage::F16,
+        DType::E4M3 => Storage::E4M3,
+        DType::E2M1 => Storage::E2M1,
+        DType::UE8M0 => Storage::UE8M0,
+        DType::I32 => Storage::I32,
+        _ => Storage::Bytes,
+    }
+}
+
+impl Step {
+    /// What the adapter does not let this step have.
+    pub(crate) fn refusal(&self, limits: &Limits) -> Option<Reason> {
+        let bindings = self.spec.bindings().len();
+        if bindings > limits.bindings as usize {
+            let (largest, most) = (limits.binding_bytes, limits.bindings);
+            return Some(Reason {
+                rule: "bindings of a kernel".into(),
+                limit: format!("at most {most} of at most {largest} bytes each"),
+                got: bindings.to_string(),
+            });
+        }
+        let most = MOST_GROUPS;
+        let groups = self.groups.iter().copied().max().unwrap_or(0);
+        (groups > most).then(|| Reason {
+            rule: "workgroups of a dimension".into(),
+            limit: format!("at most {most}"),
+            got: groups.to_string(),
+        })
+    }
+}
+
+/// Whether a kernel reads a format that it knows. The contract may grow before this device does.
+pub(crate) fn known(format: Format) -> bool {
+    matches!(format, Format::Plain(_) | Format::E4M3(_) | Format::E2M1(_))
+}

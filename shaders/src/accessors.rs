@@ -1,0 +1,177 @@
+//! The bindings of a kernel and the functions that it reads and writes them with.
+
+use crate::{Access, MatrixRead, Slot, Spec, Storage};
+use std::fmt::Write;
+
+/// Writes the bindings and accessors of every operand.
+pub(crate) fn write(text: &mut String, spec: &Spec) {
+    let mut binding = 0;
+    for slot in &spec.slots {
+        // Writing into a string does not fail.
+        let _ = declare(text, slot, &mut binding);
+        let _ = words(text, slot, spec.window.0 / 4);
+        if slot.access != Access::Write {
+            let _ = load(text, slot);
+        }
+        if slot.access != Access::Read {
+            let _ = store(text, slot);
+        }
+        if let Some(matrix) = &slot.matrix {
+            let _ = read_matrix(text, slot, matrix);
+        }
+    }
+}
+
+/// Whether several invocations may own parts of one word, which is then an atomic.
+fn shared_words(slot: &Slot) -> bool {
+    slot.access != Access::Read && slot.storage.bits() < 32
+}
+
+fn declare(text: &mut String, slot: &Slot, binding: &mut u32) -> std::fmt::Result {
+    let access = if slot.access == Access::Read { "read" } else { "read_write" };
+    let word = if shared_words(slot) { "atomic<u32>" } else { "u32" };
+    for window in 0..slot.windows {
+        let name = slot.name;
+        writeln!(text, "@group(0) @binding({binding}) var<storage, {access}> {name}_{window}: array<{word}>;")?;
+        *binding += 1;
+    }
+    Ok(())
+}
+
+/// `NAME_word(i)` and `NAME_put(i, word)`, whichever window word `i` lies in; `NAME_merge(i, mask, bits)` for words that
+/// several invocations own parts of.
+fn words(text: &mut String, slot: &Slot, window: u64) -> std::fmt::Result {
+    let Slot { name, windows, .. } = slot;
+    if *windows == 0 {
+        return Ok(());
+    }
+    // One window needs no choice; its size is no power of two.
+    let choose = |text: &mut String, f: &dyn Fn(u32, &str) -> String| -> std::fmt::Result {
+        if *windows == 1 {
+            return writeln!(text, "    {}", f(0, "i"));
+        }
+        let (shift, mask) = (window.trailing_zeros(), window - 1);
+        writeln!(text, "    let j = i & {mask}u;\n    switch i >> {shift}u {{")?;
+        for w in 1..*windows {
+            writeln!(text, "        case {w}u: {{ {} }}", f(w, "j"))?;
+        }
+        writeln!(text, "        default: {{ {} }}\n    }}", f(0, "j"))
+    };
+    let atomic = shared_words(slot);
+    if slot.access != Access::Write || atomic {
+        writeln!(text, "fn {name}_word(i: u32) -> u32 {{")?;
+        choose(text, &|w, i| match atomic {
+            true => format!("return atomicLoad(&{name}_{w}[{i}]);"),
+            false => format!("return {name}_{w}[{i}];"),
+        })?;
+        writeln!(text, "}}")?;
+    }
+    if slot.access != Access::Read {
+        writeln!(text, "fn {name}_put(i: u32, word: u32) {{")?;
+        choose(text, &|w, i| match atomic {
+            true => format!("atomicStore(&{name}_{w}[{i}], word);"),
+            false => format!("{name}_{w}[{i}] = word;"),
+        })?;
+        writeln!(text, "}}")?;
+    }
+    if atomic {
+        // Bits of different owners are disjoint, so that the order of the two steps of each does not matter.
+        writeln!(text, "fn {name}_merge(i: u32, mask: u32, bits: u32) {{")?;
+        choose(text, &|w, i| format!("atomicAnd(&{name}_{w}[{i}], ~mask); atomicOr(&{name}_{w}[{i}], bits & mask);"))?;
+        writeln!(text, "}}")?;
+    }
+    Ok(())
+}
+
+/// `NAME_load(i)`: element `i`.
+fn load(text: &mut String, slot: &Slot) -> std::fmt::Result {
+    let name = slot.name;
+    let (to, value) = match slot.storage {
+        Storage::F32 => ("f32", format!("bitcast<f32>({name}_word(i))")),
+        Storage::BF16 => ("f32", format!("bf16_value({name}_word(i >> 1u) >> ((i & 1u) << 4u))")),
+        Storage::F16 => ("f32", format!("f16_value({name}_word(i >> 1u) >> ((i & 1u) << 4u))")),
+        Storage::E4M3 => ("f32", format!("e4m3_value({name}_word(i >> 2u) >> ((i & 3u) << 3u))")),
+        Storage::E2M1 => ("f32", format!("e2m1_value({name}_word(i >> 3u) >> ((i & 7u) << 2u))")),
+        Storage::UE8M0 => ("f32", format!("scale_value({name}_word(i >> 2u) >> ((i & 3u) << 3u))")),
+        Storage::I32 => ("i32", format!("bitcast<i32>({name}_word(i))")),
+        Storage::Bytes => ("u32", format!("({name}_word(i >> 2u) >> ((i & 3u) << 3u)) & 255u")),
+        Storage::Absent(bits) => ("f32", format!("bitcast<f32>({bits}u)")),
+    };
+    writeln!(text, "fn {name}_load(i: u32) -> {to} {{ return {value}; }}")
+}
+
+/// `NAME_store(i, value)`: element `i`, rounded. For 16-bit floats also `NAME_store2(i, a, b)`, elements `i` (even) and the
+/// next in one word.
+fn store(text: &mut String, slot: &Slot) -> std::fmt::Result {
+    let name = slot.name;
+    let half = |text: &mut String, bits: &str| {
+        writeln!(
+            text,
+            "fn {name}_store(i: u32, v: f32) {{ \
+             let s = (i & 1u) << 4u; {name}_merge(i >> 1u, 0xffffu << s, {bits}(v) << s); }}\n\
+             fn {name}_store2(i: u32, a: f32, b: f32) {{ {name}_put(i >> 1u, {bits}(a) | ({bits}(b) << 16u)); }}"
+        )
+    };
+    match slot.storage {
+        Storage::F32 => writeln!(
+            text,
+            "fn {name}_store(i: u32, v: f32) {{ {name}_put(i, bitcast<u32>(v)); }}\n\
+             fn {name}_store2(i: u32, a: f32, b: f32) {{ {name}_store(i, a); {name}_store(i + 1u, b); }}"
+        ),
+        Storage::BF16 => half(text, "bf16_bits"),
+        Storage::F16 => half(text, "f16_bits"),
+        Storage::I32 => writeln!(text, "fn {name}_store(i: u32, v: i32) {{ {name}_put(i, bitcast<u32>(v)); }}"),
+        Storage::E4M3 | Storage::UE8M0 | Storage::Bytes => writeln!(
+            text,
+            "fn {name}_store(i: u32, v: u32) {{ \
+             let s = (i & 3u) << 3u; {name}_merge(i >> 2u, 255u << s, v << s); }}"
+        ),
+        Storage::E2M1 => writeln!(
+            text,
+            "fn {name}_store(i: u32, v: u32) {{ \
+             let s = (i & 7u) << 2u; {name}_merge(i >> 3u, 15u << s, v << s); }}"
+        ),
+        Storage::Absent(_) => writeln!(text, "fn {name}_store(i: u32, v: f32) {{ }}"),
+    }
+}
+
+/// `NAME_at(group, row, col)`: the element times its scale. `NAME_quad(group, row, col)`: the four from `col`, a multiple of
+/// four, zero past the end of the row.
+fn read_matrix(text: &mut String, slot: &Slot, matrix: &MatrixRead) -> std::fmt::Result {
+    let name = slot.name;
+    let factor = match matrix.block {
+        None => String::new(),
+        Some((rows, cols)) => {
+            writeln!(
+                text,
+                "fn {name}_factor(g: u32, r: u32, c: u32) -> f32 {{\n    \
+                 let down = ({name}_rows() + {rows}u - 1u) / {rows}u;\n    \
+                 let across = ({name}_cols() + {cols}u - 1u) / {cols}u;\n    \
+                 return {name}_scale_load((g * down + r / {rows}u) * across + c / {cols}u);\n}}"
+            )?;
+            format!(" * {name}_factor(g, r, c)")
+        }
+    };
+    writeln!(
+        text,
+        "fn {name}_at(g: u32, r: u32, c: u32) -> f32 {{ \
+         return {name}_load((g * {name}_rows() + r) * {name}_cols() + c){factor}; }}"
+    )?;
+    writeln!(text, "fn {name}_quad(g: u32, r: u32, c: u32) -> vec4<f32> {{")?;
+    if !matrix.aligned {
+        writeln!(text, "    var v = vec4<f32>();\n    let n = {name}_cols();")?;
+        for j in 0..4 {
+            writeln!(text, "    if (c + {j}u < n) {{ v[{j}] = {name}_at(g, r, c + {j}u); }}")?;
+        }
+        return writeln!(text, "    return v;\n}}");
+    }
+    writeln!(text, "    let i = (g * {name}_rows() + r) * {name}_cols() + c;")?;
+    let values = match slot.storage {
+        Storage::BF16 => format!("bf16_values({name}_word(i >> 1u), {name}_word((i >> 1u) + 1u))"),
+        Storage::F16 => format!("f16_values({name}_word(i >> 1u), {name}_word((i >> 1u) + 1u))"),
+        Storage::E4M3 => format!("e4m3_values({name}_word(i >> 2u))"),
+        Storage::E2M1 => format!("e2m1_values({name}_word(i >> 3u) >> ((i & 4u) << 2u))"),
+        _ => format!("vec4<f32>({name}_load(i), {name}_load(i + 1u), {name}_load(i + 2u), {name}_load(i + 3u))"),
+    };
+    writeln!(text, "    return {values}{factor};\n}}")
+}

@@ -1,0 +1,184 @@
+//! anychip's WGSL kernels, one file per operation, and how a kernel's text is put together.
+//!
+//! A kernel is written once, over operands whose storage format it does not know: it says `x_load(i)` and `out_store(i, v)`.
+//! A [`Spec`] says what is bound in this call (the formats, how many bindings each operand needs) and the constants that the
+//! text leaves open (tile sizes, variants); [`Spec::source`] puts generated accessors, the shared [`prelude`](PRELUDE) and
+//! the kernel's own file together. Sizes that change from call to call are immediates, so that one pipeline serves them.
+//!
+//! Nothing here needs a driver: the sources are data.
+#![forbid(unsafe_code)]
+
+mod accessors;
+
+use std::fmt::Write;
+
+/// How the elements of an operand lie in memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Storage {
+    /// IEEE binary32, read as `f32`.
+    F32,
+    /// bfloat16, two to a word, read as `f32`.
+    BF16,
+    /// IEEE binary16, two to a word, read as `f32`.
+    F16,
+    /// FP8 e4m3 codes, four to a word, read as `f32`.
+    E4M3,
+    /// FP4 e2m1 codes, eight to a word, read as `f32`.
+    E2M1,
+    /// Scale exponents, four to a word, read as the `f32` factor.
+    UE8M0,
+    /// Signed integers, read as `i32`.
+    I32,
+    /// Bytes, four to a word, read as `u32`.
+    Bytes,
+    /// An operand that this call does not have. Nothing is bound; every element reads as this f32, given by its bits.
+    Absent(u32),
+}
+
+impl Storage {
+    /// Bits of an element.
+    pub const fn bits(self) -> u64 {
+        match self {
+            Storage::F32 | Storage::I32 | Storage::Absent(_) => 32,
+            Storage::BF16 | Storage::F16 => 16,
+            Storage::E4M3 | Storage::UE8M0 | Storage::Bytes => 8,
+            Storage::E2M1 => 4,
+        }
+    }
+}
+
+/// What a kernel does with an operand.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Access {
+    /// Loads from it.
+    Read,
+    /// Stores into it.
+    Write,
+    /// Both.
+    ReadWrite,
+}
+
+/// One operand of a kernel.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Slot {
+    /// Its name in the kernel's text.
+    pub name: &'static str,
+    /// Its elements.
+    pub storage: Storage,
+    /// What is done with it.
+    pub access: Access,
+    /// Bindings that it takes, each of [`Window`] bytes but the last; 0 where it is absent.
+    pub windows: u32,
+    /// For a matrix, how its rows are read: makes `NAME_at` and `NAME_quad`.
+    pub matrix: Option<MatrixRead>,
+}
+
+/// How an operand is read as a matrix, in `NAME_at(group, row, col)` and, four columns at a time, in `NAME_quad`. The kernel
+/// defines `NAME_rows()` and `NAME_cols()`, the sizes of a group.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct MatrixRead {
+    /// Rows and columns that share a scale, whose operand is called `NAME_scale`; `None` for plain elements.
+    pub block: Option<(u32, u32)>,
+    /// Whether rows, and blocks of columns, begin at multiples of four elements.
+    pub aligned: bool,
+}
+
+/// A constant that a kernel's text leaves open.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Constant {
+    /// A number.
+    Number(u32),
+    /// A switch.
+    Flag(bool),
+}
+
+/// Bytes of a window: a power of two, at most what the adapter lets one binding have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Window(pub u64);
+
+/// One specialisation of a kernel: what a pipeline is made from, and its key.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Spec {
+    /// The kernel's name, which is its file's.
+    pub kernel: &'static str,
+    /// Its operands, in the order of their bindings.
+    pub slots: Vec<Slot>,
+    /// Its constants.
+    pub constants: Vec<(&'static str, Constant)>,
+    /// Bytes of a window of operands that take several bindings.
+    pub window: Window,
+}
+
+/// One binding of a kernel, in the order of their numbers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Binding {
+    /// Place of its operand in [`Spec::slots`].
+    pub slot: usize,
+    /// Which window of it.
+    pub window: u32,
+    /// Whether the kernel stores into it.
+    pub writes: bool,
+}
+
+impl Spec {
+    /// Every binding, number by number.
+    pub fn bindings(&self) -> Vec<Binding> {
+        let of = |(slot, s): (usize, &Slot)| {
+            let writes = s.access != Access::Read;
+            (0..s.windows).map(move |window| Binding { slot, window, writes })
+        };
+        self.slots.iter().enumerate().flat_map(of).collect()
+    }
+
+    /// The WGSL text; `None` where there is no kernel of that name.
+    pub fn source(&self) -> Option<String> {
+        let kernel = KERNELS.iter().find(|kernel| kernel.name == self.kernel)?;
+        let mut text = String::with_capacity(1 << 14);
+        for (name, value) in &self.constants {
+            // Writing into a string does not fail.
+            let _ = match value {
+                Constant::Number(n) => writeln!(text, "const {name}: u32 = {n}u;"),
+                Constant::Flag(b) => writeln!(text, "const {name}: bool = {b};"),
+            };
+        }
+        accessors::write(&mut text, self);
+        PRELUDE.iter().chain(kernel.parts).for_each(|part| text.push_str(part));
+        text.push_str(kernel.text);
+        Some(text)
+    }
+}
+
+/// A kernel's text.
+#[derive(Clone, Copy, Debug)]
+pub struct Kernel {
+    /// Its name: that of its file.
+    pub name: &'static str,
+    /// Texts that it shares with other kernels.
+    pub parts: &'static [&'static str],
+    /// Its own.
+    pub text: &'static str,
+}
+
+/// What every kernel may use: number formats, functions with known errors, and reductions over a workgroup.
+pub const PRELUDE: &[&str] = &[
+    include_str!("prelude/formats.wgsl"),
+    include_str!("prelude/functions.wgsl"),
+    include_str!("prelude/groups.wgsl"),
+];
+
+/// The kernels, each with the parts of `parts/` that it shares with others.
+macro_rules! kernels {
+    ($($name:literal $(with $($part:literal),+)?;)*) => {
+        &[$(Kernel {
+            name: $name,
+            parts: &[$($(include_str!(concat!("parts/", $part, ".wgsl"))),+)?],
+            text: include_str!(concat!($name, ".wgsl")),
+        }),*]
+    };
+}
+
+/// Every kernel.
+pub const KERNELS: &[Kernel] = kernels! {
+    "copy_bytes";
+    "embed";
+};
