@@ -100,8 +100,8 @@ fn load(text: &mut String, slot: &Slot) -> std::fmt::Result {
     writeln!(text, "fn {name}_load(i: u32) -> {to} {{ return {value}; }}")
 }
 
-/// `NAME_store(i, value)`: element `i`, rounded. For 16-bit floats also `NAME_store2(i, a, b)`, elements `i` (even) and the
-/// next in one word.
+/// `NAME_store(i, value)`: element `i`, rounded. For floats also `NAME_store2(i, a, b)`, elements `i` (even) and the next in
+/// one word, and `NAME_store4(i, v, n)`, the first `n` of four elements from `i`, in as few words as they lie in.
 fn store(text: &mut String, slot: &Slot) -> std::fmt::Result {
     let name = slot.name;
     let half = |text: &mut String, bits: &str| {
@@ -112,6 +112,7 @@ fn store(text: &mut String, slot: &Slot) -> std::fmt::Result {
              fn {name}_store2(i: u32, a: f32, b: f32) {{ {name}_put(i >> 1u, {bits}(a) | ({bits}(b) << 16u)); }}"
         )
     };
+    let float = matches!(slot.storage, Storage::F32 | Storage::BF16 | Storage::F16);
     match slot.storage {
         Storage::F32 => writeln!(
             text,
@@ -132,7 +133,17 @@ fn store(text: &mut String, slot: &Slot) -> std::fmt::Result {
              let s = (i & 7u) << 2u; {name}_merge(i >> 3u, 15u << s, v << s); }}"
         ),
         Storage::Absent(_) => writeln!(text, "fn {name}_store(i: u32, v: f32) {{ }}"),
+    }?;
+    if !float {
+        return Ok(());
     }
+    writeln!(
+        text,
+        "fn {name}_store4(i: u32, v: vec4<f32>, n: u32) {{
+    if (n == 4u && (i & 1u) == 0u) {{ {name}_store2(i, v.x, v.y); {name}_store2(i + 2u, v.z, v.w); return; }}
+    for (var j = 0u; j < n; j++) {{ {name}_store(i + j, v[j]); }}
+}}"
+    )
 }
 
 /// `NAME_at(group, row, col)`: the element times its scale. `NAME_quad(group, row, col)`: the four from `col`, a multiple of

@@ -101,6 +101,8 @@ pub struct Window(pub u64);
 pub struct Spec {
     /// The kernel's name, which is its file's.
     pub kernel: &'static str,
+    /// Which of several [`VARIANTS`] of a part it is built on, where its text leaves that open.
+    pub variant: Option<&'static str>,
     /// Its operands, in the order of their bindings.
     pub slots: Vec<Slot>,
     /// Its constants.
@@ -130,7 +132,7 @@ impl Spec {
         self.slots.iter().enumerate().flat_map(of).collect()
     }
 
-    /// The WGSL text; `None` where there is no kernel of that name.
+    /// The WGSL text; `None` where there is no kernel, or no variant, of that name.
     pub fn source(&self) -> Option<String> {
         let kernel = KERNELS.iter().find(|kernel| kernel.name == self.kernel)?;
         let mut text = String::with_capacity(1 << 14);
@@ -143,6 +145,10 @@ impl Spec {
         }
         accessors::write(&mut text, self);
         PRELUDE.iter().chain(kernel.parts).for_each(|part| text.push_str(part));
+        if let Some(variant) = self.variant {
+            let (_, part) = VARIANTS.iter().find(|(name, _)| *name == variant)?;
+            text.push_str(part);
+        }
         text.push_str(kernel.text);
         Some(text)
     }
@@ -166,6 +172,13 @@ pub const PRELUDE: &[&str] = &[
     include_str!("prelude/groups.wgsl"),
 ];
 
+/// Parts that stand for each other: a plan picks one by what the adapter has.
+pub const VARIANTS: &[(&str, &str)] = &[
+    ("product_lanes", include_str!("parts/product_lanes.wgsl")),
+    ("product_rows", include_str!("parts/product_rows.wgsl")),
+    ("product_tiles", include_str!("parts/product_tiles.wgsl")),
+];
+
 /// The kernels, each with the parts of `parts/` that it shares with others.
 macro_rules! kernels {
     ($($name:literal $(with $($part:literal),+)?;)*) => {
@@ -181,4 +194,5 @@ macro_rules! kernels {
 pub const KERNELS: &[Kernel] = kernels! {
     "copy_bytes";
     "embed";
+    "linear";
 };

@@ -40,7 +40,10 @@ pub(crate) fn description(adapter: &Adapter) -> String {
 
 /// Features that are used where they are to be had.
 pub(crate) fn wanted() -> Features {
-    Features::TIMESTAMP_QUERY | Features::TIMESTAMP_QUERY_INSIDE_ENCODERS | Features::PIPELINE_CACHE
+    Features::TIMESTAMP_QUERY
+        | Features::TIMESTAMP_QUERY_INSIDE_ENCODERS
+        | Features::PIPELINE_CACHE
+        | Features::SUBGROUP
 }
 
 /// Features without which nothing runs.
@@ -50,13 +53,15 @@ pub(crate) fn needed() -> Features {
 
 /// The limits that plans keep to.
 pub(crate) fn limits(adapter: &Adapter) -> Limits {
-    let limits = adapter.limits();
+    let (limits, info) = (adapter.limits(), adapter.get_info());
+    let uniform = info.subgroup_min_size == info.subgroup_max_size && adapter.features().contains(Features::SUBGROUP);
     Limits {
         binding_bytes: limits.max_storage_buffer_binding_size,
         bindings: limits.max_storage_buffers_per_shader_stage,
         alignment: limits.min_storage_buffer_offset_alignment as u64,
         workgroup_bytes: limits.max_compute_workgroup_storage_size,
         workgroup_size: limits.max_compute_invocations_per_workgroup,
-        is_cpu: adapter.get_info().device_type == wgpu::DeviceType::Cpu,
+        subgroup: if uniform { info.subgroup_min_size } else { 0 },
+        is_cpu: info.device_type == wgpu::DeviceType::Cpu,
     }
 }

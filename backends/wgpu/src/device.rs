@@ -2,6 +2,7 @@
 
 use crate::memory::allocate;
 use crate::pipelines::Pipelines;
+use crate::plan::Limits;
 use crate::shared::{Counters, Heap, Shared};
 use crate::stream::GpuStream;
 use crate::{adapter, ops};
@@ -29,8 +30,21 @@ pub fn open(number: Option<usize>) -> Result<Box<dyn Device>> {
     Ok(Box::new(GpuDevice::open(number)?))
 }
 
+/// The same with plans made for the limits that `narrow` makes of the adapter's own: for tests of what runs on other
+/// adapters. Limits that the adapter does not keep make operations fail.
+///
+/// # Errors
+/// As [`open`].
+pub fn open_as(number: Option<usize>, narrow: impl FnOnce(Limits) -> Limits) -> Result<Box<dyn Device>> {
+    Ok(Box::new(GpuDevice::open_as(number, narrow)?))
+}
+
 impl GpuDevice {
     pub(crate) fn open(number: Option<usize>) -> Result<GpuDevice> {
+        GpuDevice::open_as(number, |limits| limits)
+    }
+
+    fn open_as(number: Option<usize>, narrow: impl FnOnce(Limits) -> Limits) -> Result<GpuDevice> {
         let (name, adapter) = adapter::adapter(number)?;
         let unavailable = |cause: String| Error::Unavailable {
             device: name.clone(),
@@ -60,7 +74,7 @@ impl GpuDevice {
         device.on_uncaptured_error(Arc::new(move |error: wgpu::Error| {
             let _ = uncaptured.set(format!("an error that no call caused: {error}"));
         }));
-        let limits = adapter::limits(&adapter);
+        let limits = narrow(adapter::limits(&adapter));
         let clock = Features::TIMESTAMP_QUERY | Features::TIMESTAMP_QUERY_INSIDE_ENCODERS;
         let tick = features.contains(clock).then(|| queue.get_timestamp_period() as f64);
         let memory = if limits.is_cpu { machine_memory() } else { None };

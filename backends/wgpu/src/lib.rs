@@ -13,10 +13,11 @@ mod memory;
 mod ops;
 mod pipelines;
 mod plan;
+mod product;
 mod shared;
 mod staging;
 mod stream;
 
 pub use adapter::MEND;
-pub use device::{descriptions, open};
+pub use device::{descriptions, open, open_as};
 pub use plan::Limits;

@@ -17,6 +17,8 @@ pub struct Limits {
     pub workgroup_bytes: u32,
     /// Invocations of a workgroup.
     pub workgroup_size: u32,
+    /// Invocations of a subgroup, where it is the same in every kernel and subgroups can exchange values; else 0.
+    pub subgroup: u32,
     /// Whether the adapter is a CPU, which runs few invocations at a time.
     pub is_cpu: bool,
 }
@@ -98,7 +100,7 @@ impl Plan {
     /// Begins a dispatch of a kernel.
     pub(crate) fn kernel(&mut self, name: &'static str) -> Building<'_> {
         let window = self.limits.window();
-        let spec = Spec { kernel: name, slots: Vec::new(), constants: Vec::new(), window };
+        let spec = Spec { kernel: name, variant: None, slots: Vec::new(), constants: Vec::new(), window };
         Building { plan: self, step: Step { spec, places: Vec::new(), params: Vec::new(), groups: [0; 3] } }
     }
 }
@@ -161,11 +163,28 @@ impl Building<'_> {
         self.slot(name, Storage::Bytes, access, given(tensor))
     }
 
+    /// Builds the kernel on one of the variants of a part.
+    pub(crate) fn variant(mut self, name: &'static str) -> Self {
+        self.step.spec.variant = Some(name);
+        self
+    }
+
     /// A matrix that is read in rows; see [`MatrixRead`]. Its scales, where it has any, are called `scale_name`.
-    pub(crate) fn matrix(mut self, name: &'static str, scale_name: &'static str, matrix: &Matrix) -> Self {
+    pub(crate) fn matrix(self, name: &'static str, scale_name: &'static str, matrix: &Matrix) -> Self {
+        self.matrix_in(name, scale_name, matrix, matrix.cols())
+    }
+
+    /// The same of one that is read in runs of `run` columns, each from its own beginning.
+    pub(crate) fn matrix_in(
+        mut self,
+        name: &'static str,
+        scale_name: &'static str,
+        matrix: &Matrix,
+        run: usize,
+    ) -> Self {
         let layout = matrix.format().layout();
         let whole = |n: usize| n.is_multiple_of(4);
-        let aligned = whole(matrix.cols()) && layout.is_none_or(|l| whole(l.cols));
+        let aligned = whole(run) && whole(matrix.cols()) && layout.is_none_or(|l| whole(l.cols));
         if let Some((scales, layout)) = matrix.scales() {
             let storage = match layout.scale {
                 ScaleType::Ue8m0 => Storage::UE8M0,

@@ -12,5 +12,11 @@ fn main() -> ExitCode {
         println!("SKIPPED: no Vulkan driver was found; {}", anychip_wgpu::MEND);
         return ExitCode::SUCCESS;
     }
-    Tests::of(|| anychip_wgpu::open(None)).main()
+    match std::env::var("ANYCHIP_WGPU_AS").as_deref() {
+        Ok("gpu") => {
+            let gpu = |limits| anychip_wgpu::Limits { is_cpu: false, subgroup: 0, ..limits };
+            Tests::of(move || anychip_wgpu::open_as(None, gpu)).main()
+        }
+        _ => Tests::of(|| anychip_wgpu::open(None)).main(),
+    }
 }

@@ -119,3 +119,8 @@ fn unscaled(x: f32, byte: u32) -> f32 {
 // Code of an element of a block. A block that holds a NaN or an infinity has codes 0: its scale says what it is.
 fn e4m3_of(x: f32, byte: u32) -> u32 { return select(e4m3_code(unscaled(x, byte)), 0u, byte == 255u); }
 fn e2m1_of(x: f32, byte: u32) -> u32 { return select(e2m1_code(unscaled(x, byte)), 0u, byte == 255u); }
+
+// The first `n` of four, zeros behind them.
+fn until(v: vec4<f32>, n: u32) -> vec4<f32> {
+    return select(vec4<f32>(), v, vec4<u32>(0u, 1u, 2u, 3u) < vec4<u32>(n));
+}

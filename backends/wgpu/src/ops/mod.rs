@@ -27,6 +27,7 @@ macro_rules! kernels {
 }
 
 kernels! {
+    Linear => linear,
     Embed => embed,
 }
 
