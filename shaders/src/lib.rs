@@ -194,5 +194,7 @@ macro_rules! kernels {
 pub const KERNELS: &[Kernel] = kernels! {
     "copy_bytes";
     "embed";
+    "expert_gemm" with "experts";
+    "expert_owners";
     "linear";
 };

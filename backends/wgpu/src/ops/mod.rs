@@ -27,6 +27,7 @@ macro_rules! kernels {
 }
 
 kernels! {
+    ExpertGemm => expert_gemm,
     Linear => linear,
     Embed => embed,
 }
