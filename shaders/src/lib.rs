@@ -194,7 +194,13 @@ macro_rules! kernels {
 pub const KERNELS: &[Kernel] = kernels! {
     "copy_bytes";
     "embed";
+    "expert_ffn_down" with "experts", "pairs";
+    "expert_ffn_in" with "experts", "pairs";
+    "expert_ffn_out" with "ascending";
+    "expert_ffn_round";
+    "expert_ffn_sum" with "ascending";
     "expert_gemm" with "experts";
     "expert_owners";
+    "expert_sort";
     "linear";
 };

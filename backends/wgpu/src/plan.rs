@@ -202,6 +202,23 @@ impl Building<'_> {
         self
     }
 
+    /// A matrix that this call may not have, in which case its elements read as zeros.
+    pub(crate) fn matrix_or_none(
+        mut self,
+        name: &'static str,
+        scale_name: &'static str,
+        matrix: Option<&Matrix>,
+    ) -> Self {
+        if let Some(matrix) = matrix {
+            return self.matrix(name, scale_name, matrix);
+        }
+        self = self.slot(name, Storage::Absent(0), shaders::Access::Read, Place::Absent);
+        if let Some(slot) = self.step.spec.slots.last_mut() {
+            slot.matrix = Some(MatrixRead { block: None, aligned: false });
+        }
+        self
+    }
+
     /// Memory between kernels.
     pub(crate) fn scratch(self, name: &'static str, storage: Storage, access: shaders::Access, of: Scratch) -> Self {
         let place = Place::Scratch { number: of.number, offset: 0, bytes: of.bytes };

@@ -28,6 +28,7 @@ macro_rules! kernels {
 
 kernels! {
     ExpertGemm => expert_gemm,
+    ExpertFfn => expert_ffn,
     Linear => linear,
     Embed => embed,
 }
