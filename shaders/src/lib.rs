@@ -203,4 +203,7 @@ pub const KERNELS: &[Kernel] = kernels! {
     "expert_owners";
     "expert_sort";
     "linear";
+    "newton_schulz";
+    "newton_schulz_norm" with "norm_parts";
+    "newton_schulz_scale" with "norm_parts";
 };

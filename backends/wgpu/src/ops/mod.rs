@@ -31,6 +31,7 @@ kernels! {
     ExpertFfn => expert_ffn,
     Linear => linear,
     Embed => embed,
+    NewtonSchulz => newton_schulz,
 }
 
 /// The kernels of an operation, or why there are none for it as given.
