@@ -97,7 +97,16 @@ fn load(text: &mut String, slot: &Slot) -> std::fmt::Result {
         Storage::Bytes => ("u32", format!("({name}_word(i >> 2u) >> ((i & 3u) << 3u)) & 255u")),
         Storage::Absent(bits) => ("f32", format!("bitcast<f32>({bits}u)")),
     };
-    writeln!(text, "fn {name}_load(i: u32) -> {to} {{ return {value}; }}")
+    writeln!(text, "fn {name}_load(i: u32) -> {to} {{ return {value}; }}")?;
+    match slot.storage {
+        // The exponent itself: two of them together are a power that f32 has where one of them is not.
+        Storage::UE8M0 => writeln!(
+            text,
+            "fn {name}_power(i: u32) -> Power {{ return power_of_scale({name}_word(i >> 2u) >> ((i & 3u) << 3u)); }}"
+        ),
+        Storage::F32 => writeln!(text, "fn {name}_power(i: u32) -> Power {{ return Power({name}_load(i), 0); }}"),
+        _ => Ok(()),
+    }
 }
 
 /// `NAME_store(i, value)`: element `i`, rounded. For floats also `NAME_store2(i, a, b)`, elements `i` (even) and the next in
@@ -147,36 +156,40 @@ fn store(text: &mut String, slot: &Slot) -> std::fmt::Result {
 }
 
 /// `NAME_at(group, row, col)`: the element times its scale. `NAME_quad(group, row, col)`: the four from `col`, a multiple of
-/// four, zero past the end of the row.
+/// four, zero past the end of the row; `NAME_codes` the same without the scale, which is `NAME_factor`: m 2^n.
 fn read_matrix(text: &mut String, slot: &Slot, matrix: &MatrixRead) -> std::fmt::Result {
     let name = slot.name;
-    let factor = match matrix.block {
-        None => String::new(),
-        Some((rows, cols)) => {
-            writeln!(
-                text,
-                "fn {name}_factor(g: u32, r: u32, c: u32) -> f32 {{\n    \
-                 let down = ({name}_rows() + {rows}u - 1u) / {rows}u;\n    \
-                 let across = ({name}_cols() + {cols}u - 1u) / {cols}u;\n    \
-                 return {name}_scale_load((g * down + r / {rows}u) * across + c / {cols}u);\n}}"
-            )?;
-            format!(" * {name}_factor(g, r, c)")
-        }
-    };
+    match matrix.block {
+        None => writeln!(text, "fn {name}_factor(g: u32, r: u32, c: u32) -> Power {{ return Power(1.0, 0); }}")?,
+        Some((rows, cols)) => writeln!(
+            text,
+            "fn {name}_block(g: u32, r: u32, c: u32) -> u32 {{\n    \
+             let down = ({name}_rows() + {rows}u - 1u) / {rows}u;\n    \
+             let across = ({name}_cols() + {cols}u - 1u) / {cols}u;\n    \
+             return (g * down + r / {rows}u) * across + c / {cols}u;\n}}\n\
+             fn {name}_factor(g: u32, r: u32, c: u32) -> Power {{ \
+             return {name}_scale_power({name}_block(g, r, c)); }}"
+        )?,
+    }
+    let factor = if matrix.block.is_some() { format!(" * {name}_scale_load({name}_block(g, r, c))") } else { String::new() };
     writeln!(
         text,
         "fn {name}_at(g: u32, r: u32, c: u32) -> f32 {{ \
          return {name}_load((g * {name}_rows() + r) * {name}_cols() + c){factor}; }}"
     )?;
-    writeln!(text, "fn {name}_quad(g: u32, r: u32, c: u32) -> vec4<f32> {{")?;
+    let signature = "(g: u32, r: u32, c: u32) -> vec4<f32>";
     if !matrix.aligned {
-        writeln!(text, "    var v = vec4<f32>();\n    let n = {name}_cols();")?;
-        for j in 0..4 {
-            writeln!(text, "    if (c + {j}u < n) {{ v[{j}] = {name}_at(g, r, c + {j}u); }}")?;
+        for (what, element) in [("codes", "load((g * NAME_rows() + r) * n + c + J)"), ("quad", "at(g, r, c + J)")] {
+            let element = element.replace("NAME", name);
+            writeln!(text, "fn {name}_{what}{signature} {{\n    var v = vec4<f32>();\n    let n = {name}_cols();")?;
+            for j in 0..4 {
+                let element = element.replace('J', &format!("{j}u"));
+                writeln!(text, "    if (c + {j}u < n) {{ v[{j}] = {name}_{element}; }}")?;
+            }
+            writeln!(text, "    return v;\n}}")?;
         }
-        return writeln!(text, "    return v;\n}}");
+        return Ok(());
     }
-    writeln!(text, "    let i = (g * {name}_rows() + r) * {name}_cols() + c;")?;
     let values = match slot.storage {
         Storage::BF16 => format!("bf16_values({name}_word(i >> 1u), {name}_word((i >> 1u) + 1u))"),
         Storage::F16 => format!("f16_values({name}_word(i >> 1u), {name}_word((i >> 1u) + 1u))"),
@@ -184,5 +197,10 @@ fn read_matrix(text: &mut String, slot: &Slot, matrix: &MatrixRead) -> std::fmt:
         Storage::E2M1 => format!("e2m1_values({name}_word(i >> 3u) >> ((i & 4u) << 2u))"),
         _ => format!("vec4<f32>({name}_load(i), {name}_load(i + 1u), {name}_load(i + 2u), {name}_load(i + 3u))"),
     };
-    writeln!(text, "    return {values}{factor};\n}}")
+    writeln!(
+        text,
+        "fn {name}_codes{signature} {{\n    let i = (g * {name}_rows() + r) * {name}_cols() + c;\n    \
+         return {values};\n}}\n\
+         fn {name}_quad{signature} {{ return {name}_codes(g, r, c){factor}; }}"
+    )
 }

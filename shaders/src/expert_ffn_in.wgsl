@@ -33,6 +33,24 @@ fn b_quad(col: u32, k: u32) -> vec4<f32> {
     if (is_up) { return up_quad(own_expert, col, k); }
     return gate_quad(own_expert, col, k);
 }
+fn a_codes(place: u32, k: u32) -> vec4<f32> { return x_codes(0u, row_of(place), k); }
+fn b_codes(col: u32, k: u32) -> vec4<f32> {
+    if (HAS_SHARED && is_shared) {
+        if (is_up) { return shared_up_codes(0u, col, k); }
+        return shared_gate_codes(0u, col, k);
+    }
+    if (is_up) { return up_codes(own_expert, col, k); }
+    return gate_codes(own_expert, col, k);
+}
+fn a_factor(place: u32, k: u32) -> Power { return x_factor(0u, row_of(place), k); }
+fn b_factor(col: u32, k: u32) -> Power {
+    if (HAS_SHARED && is_shared) {
+        if (is_up) { return shared_up_factor(0u, col, k); }
+        return shared_gate_factor(0u, col, k);
+    }
+    if (is_up) { return up_factor(own_expert, col, k); }
+    return gate_factor(own_expert, col, k);
+}
 
 fn rounded(x: f32) -> f32 { if (SERVED) { return round_bf16(x); } return x; }
 

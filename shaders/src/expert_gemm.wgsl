@@ -13,6 +13,10 @@ fn w_rows() -> u32 { return p.cols; }
 fn w_cols() -> u32 { return p.depth; }
 fn a_quad(row: u32, k: u32) -> vec4<f32> { return x_quad(0u, row, k); }
 fn b_quad(col: u32, k: u32) -> vec4<f32> { return w_quad(own_expert, col, k); }
+fn a_codes(row: u32, k: u32) -> vec4<f32> { return x_codes(0u, row, k); }
+fn b_codes(col: u32, k: u32) -> vec4<f32> { return w_codes(own_expert, col, k); }
+fn a_factor(row: u32, k: u32) -> Power { return x_factor(0u, row, k); }
+fn b_factor(col: u32, k: u32) -> Power { return w_factor(own_expert, col, k); }
 fn owner_of(row: u32) -> i32 { return owner_load(row); }
 
 fn store_sums(row: u32, col: u32, i: u32, n: u32) {

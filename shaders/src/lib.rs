@@ -135,9 +135,18 @@ impl Spec {
     /// The WGSL text; `None` where there is no kernel, or no variant, of that name.
     pub fn source(&self) -> Option<String> {
         let kernel = KERNELS.iter().find(|kernel| kernel.name == self.kernel)?;
+        // Writing into a string does not fail.
         let mut text = String::with_capacity(1 << 14);
+        if self.variant == Some(COOPERATIVE) {
+            let is_16 = self.constants.contains(&("SIDE", Constant::Number(16)));
+            let shape = if is_16 { "coop_mat16x16" } else { "coop_mat8x8" };
+            let _ = writeln!(
+                text,
+                "enable f16;\nenable wgpu_cooperative_matrix;\n\
+                 alias Left = {shape}<f16, A>;\nalias Right = {shape}<f16, B>;\nalias Sum = {shape}<f32, C>;"
+            );
+        }
         for (name, value) in &self.constants {
-            // Writing into a string does not fail.
             let _ = match value {
                 Constant::Number(n) => writeln!(text, "const {name}: u32 = {n}u;"),
                 Constant::Flag(b) => writeln!(text, "const {name}: bool = {b};"),
@@ -172,8 +181,12 @@ pub const PRELUDE: &[&str] = &[
     include_str!("prelude/groups.wgsl"),
 ];
 
+/// The variant that multiplies by cooperative matrices; its constant `SIDE`, 8 or 16, is the adapter's tile.
+pub const COOPERATIVE: &str = "product_cooperative";
+
 /// Parts that stand for each other: a plan picks one by what the adapter has.
 pub const VARIANTS: &[(&str, &str)] = &[
+    (COOPERATIVE, include_str!("parts/product_cooperative.wgsl")),
     ("product_lanes", include_str!("parts/product_lanes.wgsl")),
     ("product_rows", include_str!("parts/product_rows.wgsl")),
     ("product_tiles", include_str!("parts/product_tiles.wgsl")),

@@ -16,6 +16,10 @@ fn w_cols() -> u32 { return p.depth; }
 // Where groups are not whole quads, a quad may reach into the next one.
 fn a_quad(row: u32, k: u32) -> vec4<f32> { return until(x_quad(0u, row, own_group * p.depth + k), p.depth - k); }
 fn b_quad(col: u32, k: u32) -> vec4<f32> { return w_quad(own_group, col, k); }
+fn a_codes(row: u32, k: u32) -> vec4<f32> { return x_codes(0u, row, own_group * p.depth + k); }
+fn b_codes(col: u32, k: u32) -> vec4<f32> { return w_codes(own_group, col, k); }
+fn a_factor(row: u32, k: u32) -> Power { return x_factor(0u, row, own_group * p.depth + k); }
+fn b_factor(col: u32, k: u32) -> Power { return w_factor(own_group, col, k); }
 
 fn store_sums(row: u32, col: u32, i: u32, n: u32) {
     out_store4(row * p.groups * p.cols + own_group * p.cols + col, sums[0][i], n);

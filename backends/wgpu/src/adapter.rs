@@ -2,7 +2,7 @@
 
 use crate::plan::Limits;
 use anychip_core::Error;
-use wgpu::{Adapter, Backends, Features, Instance, InstanceDescriptor};
+use wgpu::{Adapter, Backends, CooperativeScalarType, Features, Instance, InstanceDescriptor};
 
 /// What makes a Vulkan driver available where there is none.
 pub const MEND: &str = "install a Vulkan driver: the GPU vendor's, or in software `apt-get install \
@@ -44,6 +44,8 @@ pub(crate) fn wanted() -> Features {
         | Features::TIMESTAMP_QUERY_INSIDE_ENCODERS
         | Features::PIPELINE_CACHE
         | Features::SUBGROUP
+        | Features::SHADER_F16
+        | Features::EXPERIMENTAL_COOPERATIVE_MATRIX
 }
 
 /// Features without which nothing runs.
@@ -62,6 +64,23 @@ pub(crate) fn limits(adapter: &Adapter) -> Limits {
         workgroup_bytes: limits.max_compute_workgroup_storage_size,
         workgroup_size: limits.max_compute_invocations_per_workgroup,
         subgroup: if uniform { info.subgroup_min_size } else { 0 },
+        cooperative: cooperative(adapter),
         is_cpu: info.device_type == wgpu::DeviceType::Cpu,
     }
+}
+
+/// The side of the cooperative matrices that kernels multiply with.
+fn cooperative(adapter: &Adapter) -> u32 {
+    let needed = Features::SHADER_F16 | Features::EXPERIMENTAL_COOPERATIVE_MATRIX;
+    if !adapter.features().contains(needed) {
+        return 0;
+    }
+    let fits = |side: &u32| {
+        adapter.cooperative_matrix_properties().iter().any(|p| {
+            [p.m_size, p.n_size, p.k_size] == [*side; 3]
+                && p.ab_type == CooperativeScalarType::F16
+                && p.cr_type == CooperativeScalarType::F32
+        })
+    };
+    [16, 8].into_iter().find(fits).unwrap_or(0)
 }

@@ -10,7 +10,7 @@ use anychip_core::{Buffer, Clock, Device, DeviceId, DeviceInfo, Error, Numerics,
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, OnceLock};
 use std::time::Instant;
-use wgpu::{DeviceDescriptor, Features, MemoryHints, PipelineCacheDescriptor};
+use wgpu::{DeviceDescriptor, ExperimentalFeatures, Features, MemoryHints, PipelineCacheDescriptor};
 
 /// A GPU.
 pub(crate) struct GpuDevice {
@@ -61,6 +61,7 @@ impl GpuDevice {
             required_features: features,
             required_limits: adapter.limits(),
             memory_hints: MemoryHints::MemoryUsage,
+            experimental_features: experimental(features),
             ..DeviceDescriptor::default()
         };
         let opened = pollster::block_on(adapter.request_device(&descriptor));
@@ -97,6 +98,19 @@ impl GpuDevice {
             origin: Instant::now(),
         };
         Ok(GpuDevice { shared: Arc::new(shared) })
+    }
+}
+
+/// The consent that experimental features ask for, where one is used.
+fn experimental(features: Features) -> ExperimentalFeatures {
+    if !features.contains(Features::EXPERIMENTAL_COOPERATIVE_MATRIX) {
+        return ExperimentalFeatures::disabled();
+    }
+    // SAFETY: what is experimental about cooperative matrices is that their loads and stores are not checked. Kernels load and
+    // store workgroup memory with them, at places that are constants of the text.
+    #[allow(unsafe_code)]
+    unsafe {
+        ExperimentalFeatures::enabled()
     }
 }
 

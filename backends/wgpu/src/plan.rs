@@ -19,6 +19,8 @@ pub struct Limits {
     pub workgroup_size: u32,
     /// Invocations of a subgroup, where it is the same in every kernel and subgroups can exchange values; else 0.
     pub subgroup: u32,
+    /// Rows and columns of its cooperative matrices of binary16 summed in binary32, 8 or 16; 0 where it has none.
+    pub cooperative: u32,
     /// Whether the adapter is a CPU, which runs few invocations at a time.
     pub is_cpu: bool,
 }

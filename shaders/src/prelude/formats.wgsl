@@ -96,6 +96,12 @@ fn scale_value(bits: u32) -> f32 {
     if (byte == 255u) { return not_a_number(); }
     return bitcast<f32>(select(byte << 23u, 0x400000u, byte == 0u));
 }
+// m 2^n.
+struct Power { m: f32, n: i32 }
+fn power_of_scale(bits: u32) -> Power {
+    let byte = bits & 255u;
+    return Power(select(1.0, not_a_number(), byte == 255u), i32(byte) - 127);
+}
 // The byte of a block's scale, from its largest magnitude, the least that it is scaled for and 1 / (the largest code).
 fn scale_byte(amax: f32, least: f32, reciprocal: f32) -> u32 {
     if (!is_finite(amax)) { return 255u; }

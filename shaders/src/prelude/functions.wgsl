@@ -10,7 +10,6 @@ fn times_power(x: f32, n: i32) -> f32 {
 }
 
 // e^x as m 2^n with m near 1. Cephes expf: ln 2 in two parts, a polynomial of degree 7.
-struct Power { m: f32, n: i32 }
 fn power_of_e(x: f32) -> Power {
     let n = floor(x * 1.44269504088896341 + 0.5);
     let r = (x - n * 0.693359375) + n * 2.12194440e-4;

@@ -88,10 +88,9 @@ impl Sizes {
         rows * (self.chosen + self.has_shared as usize) * self.depth
     }
 
-    /// How `rows` rows are multiplied: a tile is as high as an expert has rows, on average.
-    fn tiling(&self, plan: &Plan, rows: usize, sorted: bool) -> Tiling {
-        let each = if sorted { (rows * self.chosen).div_ceil(self.experts.max(1)) } else { 1 };
-        Tiling::of(&plan.limits, each)
+    /// Rows of an expert, on average: as many as a tile should have.
+    fn rows_each(&self, rows: usize, sorted: bool) -> usize {
+        if sorted { (rows * self.chosen).div_ceil(self.experts.max(1)) } else { 1 }
     }
 }
 
@@ -131,13 +130,16 @@ fn h_of(
     sorted: Option<&Sorted>,
     h: Scratch,
 ) {
-    let tiling = sizes.tiling(plan, rows, sorted.is_some());
+    let mut weights = vec![&op.routed.gate, &op.routed.up];
+    weights.extend(op.shared.iter().flat_map(|shared| [&shared.gate, &shared.up]));
+    let each = sizes.rows_each(rows, sorted.is_some());
+    let tiling = Tiling::of_codes(&plan.limits, each, sizes.depth, &op.x, &weights);
     let pairs = rows * sizes.chosen;
     let tiles = [pairs.div_ceil(tiling.rows), sizes.inner.div_ceil(tiling.cols)];
     let shared_tiles = [rows.div_ceil(tiling.rows), sizes.shared_inner.div_ceil(tiling.cols)];
     let mut kernel = plan
         .kernel("expert_ffn_in")
-        .tiled(tiling, 2)
+        .tiled(&tiling, 2)
         .flag("SERVED", sizes.served.is_some())
         .flag("HAS_SHARED", sizes.has_shared)
         .pairs(op, sorted)
@@ -154,7 +156,7 @@ fn h_of(
         .sizes(&[first, rows, sizes.rows, sizes.depth, sizes.chosen, sizes.experts, sizes.inner, sizes.shared_inner])
         .sizes(&[tiles[0], tiles[1], shared_tiles[0], shared_tiles[1]])
         .floats(&[op.limit])
-        .run_tiles(tiling, tiles[0] * tiles[1] + shared_tiles[0] * shared_tiles[1]);
+        .run_tiles(&tiling, tiles[0] * tiles[1] + shared_tiles[0] * shared_tiles[1]);
     let Some(block) = sizes.served else { return };
     // A block beyond the row is the row.
     let block = block.min(sizes.inner.max(sizes.shared_inner)).max(1);
@@ -170,7 +172,7 @@ fn few(op: &ExpertFfn, plan: &mut Plan, sizes: &Sizes, h: Scratch) -> Result<(),
     let tiling = Tiling::of(&plan.limits, 1);
     let col_tiles = sizes.depth.div_ceil(tiling.cols);
     plan.kernel("expert_ffn_out")
-        .tiled(tiling, 1)
+        .tiled(&tiling, 1)
         .flag("SERVED", sizes.served.is_some())
         .flag("HAS_SHARED", sizes.has_shared)
         .read("experts", &op.experts)
@@ -179,7 +181,7 @@ fn few(op: &ExpertFfn, plan: &mut Plan, sizes: &Sizes, h: Scratch) -> Result<(),
         .matrix_or_none("shared_down", "shared_down_scale", op.shared.as_ref().map(|shared| &shared.down))
         .write("out", &op.out)
         .sizes(&[sizes.rows, sizes.chosen, sizes.experts, sizes.inner, sizes.shared_inner, sizes.depth, col_tiles])
-        .run_tiles(tiling, sizes.rows * col_tiles);
+        .run_tiles(&tiling, sizes.rows * col_tiles);
     Ok(())
 }
 
@@ -193,12 +195,12 @@ fn many(
     sorted: &Sorted,
     [h, y]: [Scratch; 2],
 ) {
-    let tiling = sizes.tiling(plan, rows, true);
+    let tiling = Tiling::of(&plan.limits, sizes.rows_each(rows, true));
     let (row_tiles, col_tiles) =
         ((rows * sizes.chosen).div_ceil(tiling.rows), sizes.depth.div_ceil(tiling.cols));
     let shared_tiles = if sizes.has_shared { rows.div_ceil(tiling.rows) } else { 0 };
     plan.kernel("expert_ffn_down")
-        .tiled(tiling, 1)
+        .tiled(&tiling, 1)
         .flag("HAS_SHARED", sizes.has_shared)
         .pairs(op, Some(sorted))
         .scratch("h", Storage::F32, Access::Read, h)
@@ -207,7 +209,7 @@ fn many(
         .scratch("y", Storage::F32, Access::Write, y)
         .sizes(&[first, rows, sizes.chosen, sizes.experts, sizes.inner, sizes.shared_inner, sizes.depth])
         .sizes(&[row_tiles, col_tiles, shared_tiles])
-        .run_tiles(tiling, (row_tiles + shared_tiles) * col_tiles);
+        .run_tiles(&tiling, (row_tiles + shared_tiles) * col_tiles);
     plan.kernel("expert_ffn_sum")
         .flag("SERVED", sizes.served.is_some())
         .flag("HAS_SHARED", sizes.has_shared)

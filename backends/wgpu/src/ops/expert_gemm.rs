@@ -19,15 +19,15 @@ pub(crate) fn plan(op: &ExpertGemm, plan: &mut Plan) -> Result<(), Reason> {
         .sizes(&[rows, cols, experts])
         .run(group, rows);
     // A tile is as high as an expert has rows, on average.
-    let tiling = Tiling::of(&plan.limits, rows.div_ceil(experts.max(1)));
+    let tiling = Tiling::of_codes(&plan.limits, rows.div_ceil(experts.max(1)), depth, &op.x, &[&op.w]);
     let (row_tiles, col_tiles) = (rows.div_ceil(tiling.rows), cols.div_ceil(tiling.cols));
     plan.kernel("expert_gemm")
-        .tiled(tiling, 1)
+        .tiled(&tiling, 1)
         .matrix("x", "x_scale", &op.x)
         .matrix("w", "w_scale", &op.w)
         .scratch("owner", Storage::I32, Access::Read, owner)
         .write("out", &op.out)
         .sizes(&[rows, cols, depth, row_tiles, col_tiles])
-        .run_tiles(tiling, row_tiles * col_tiles);
+        .run_tiles(&tiling, row_tiles * col_tiles);
     Ok(())
 }

@@ -75,7 +75,7 @@ impl Product {
         let (row_tiles, col_tiles) = (rows.div_ceil(tiling.rows), cols.div_ceil(tiling.cols));
         let kernel = plan
             .kernel("newton_schulz")
-            .tiled(tiling, 1)
+            .tiled(&tiling, 1)
             .flag("Q_ROWS", self.by_rows)
             .flag("HAS_ADDEND", self.addend.is_some())
             .flag("TRANSPOSED", transposed)
@@ -92,6 +92,6 @@ impl Product {
         kernel
             .sizes(&[rows, cols, depth, row_tiles, col_tiles])
             .floats(&factors)
-            .run_tiles(tiling, row_tiles * col_tiles);
+            .run_tiles(&tiling, row_tiles * col_tiles);
     }
 }
