@@ -181,4 +181,6 @@ macro_rules! kernels {
 pub const KERNELS: &[Kernel] = kernels! {
     "copy_bytes";
     "embed";
+    "top_k" with "order";
+    "top_k_one" with "order";
 };

@@ -27,6 +27,7 @@ macro_rules! kernels {
 }
 
 kernels! {
+    TopK => top_k,
     Embed => embed,
 }
 
