@@ -28,6 +28,7 @@ macro_rules! kernels {
 
 kernels! {
     TopK => top_k,
+    Route => route,
     Embed => embed,
 }
 
