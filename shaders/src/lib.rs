@@ -181,6 +181,7 @@ macro_rules! kernels {
 pub const KERNELS: &[Kernel] = kernels! {
     "copy_bytes";
     "embed";
+    "hyper_post" with "pair";
     "route" with "order";
     "top_k" with "order";
     "top_k_one" with "order";

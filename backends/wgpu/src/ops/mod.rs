@@ -30,6 +30,7 @@ kernels! {
     TopK => top_k,
     Route => route,
     Embed => embed,
+    HyperPost => hyper_post,
 }
 
 /// The kernels of an operation, or why there are none for it as given.
