@@ -181,7 +181,10 @@ macro_rules! kernels {
 pub const KERNELS: &[Kernel] = kernels! {
     "copy_bytes";
     "embed";
+    "hyper_head" with "mix", "collapse", "pair";
+    "hyper_mix" with "mix";
     "hyper_post" with "pair";
+    "hyper_pre" with "mix", "collapse", "pair";
     "route" with "order";
     "top_k" with "order";
     "top_k_one" with "order";

@@ -4,6 +4,8 @@ use crate::plan::{Limits, Plan};
 use anychip_core::ops::OpKind;
 use anychip_core::{Determinism, Numerics, Op, Reason};
 
+mod hyper;
+
 /// One arm per operation, from which both answers come: whether there are kernels, and which.
 macro_rules! kernels {
     ($($Kind:ident => $module:ident),* $(,)?) => {
@@ -30,7 +32,9 @@ kernels! {
     TopK => top_k,
     Route => route,
     Embed => embed,
+    HyperPre => hyper_pre,
     HyperPost => hyper_post,
+    HyperHead => hyper_head,
 }
 
 /// The kernels of an operation, or why there are none for it as given.
