@@ -171,7 +171,8 @@ fn read_matrix(text: &mut String, slot: &Slot, matrix: &MatrixRead) -> std::fmt:
              return {name}_scale_power({name}_block(g, r, c)); }}"
         )?,
     }
-    let factor = if matrix.block.is_some() { format!(" * {name}_scale_load({name}_block(g, r, c))") } else { String::new() };
+    let factor =
+        if matrix.block.is_some() { format!(" * {name}_scale_load({name}_block(g, r, c))") } else { String::new() };
     writeln!(
         text,
         "fn {name}_at(g: u32, r: u32, c: u32) -> f32 {{ \

@@ -206,6 +206,7 @@ macro_rules! kernels {
 /// Every kernel.
 pub const KERNELS: &[Kernel] = kernels! {
     "copy_bytes";
+    "dequantize";
     "embed";
     "expert_ffn_down" with "experts", "pairs";
     "expert_ffn_in" with "experts", "pairs";
@@ -215,8 +216,20 @@ pub const KERNELS: &[Kernel] = kernels! {
     "expert_gemm" with "experts";
     "expert_owners";
     "expert_sort";
+    "hadamard";
+    "hyper_head" with "mix", "collapse", "pair";
+    "hyper_mix" with "mix";
+    "hyper_post" with "pair";
+    "hyper_pre" with "mix", "collapse", "pair";
     "linear";
     "newton_schulz";
     "newton_schulz_norm" with "norm_parts";
     "newton_schulz_scale" with "norm_parts";
+    "quantize";
+    "rms_norm";
+    "rope";
+    "route" with "order";
+    "swiglu";
+    "top_k" with "order";
+    "top_k_one" with "order";
 };

@@ -221,6 +221,15 @@ impl Building<'_> {
         self
     }
 
+    /// A tensor that is read in rows of `cols` plain elements; see [`MatrixRead`].
+    pub(crate) fn rows(mut self, name: &'static str, tensor: &Tensor, cols: usize) -> Self {
+        self = self.read(name, tensor);
+        if let Some(slot) = self.step.spec.slots.last_mut() {
+            slot.matrix = Some(MatrixRead { block: None, aligned: cols.is_multiple_of(4) });
+        }
+        self
+    }
+
     /// Memory between kernels.
     pub(crate) fn scratch(self, name: &'static str, storage: Storage, access: shaders::Access, of: Scratch) -> Self {
         let place = Place::Scratch { number: of.number, offset: 0, bytes: of.bytes };

@@ -4,6 +4,8 @@ use crate::plan::{Limits, Plan};
 use anychip_core::ops::OpKind;
 use anychip_core::{Determinism, Numerics, Op, Reason};
 
+mod hyper;
+
 /// One arm per operation, from which both answers come: whether there are kernels, and which.
 macro_rules! kernels {
     ($($Kind:ident => $module:ident),* $(,)?) => {
@@ -27,10 +29,21 @@ macro_rules! kernels {
 }
 
 kernels! {
+    TopK => top_k,
+    Route => route,
     ExpertGemm => expert_gemm,
     ExpertFfn => expert_ffn,
     Linear => linear,
     Embed => embed,
+    RmsNorm => rms_norm,
+    Rope => rope,
+    Swiglu => swiglu,
+    Quantize => quantize,
+    Dequantize => dequantize,
+    Hadamard => hadamard,
+    HyperPre => hyper_pre,
+    HyperPost => hyper_post,
+    HyperHead => hyper_head,
     NewtonSchulz => newton_schulz,
 }
 
