@@ -1,6 +1,6 @@
 //! The bindings of a kernel and the functions that it reads and writes them with.
 
-use crate::{Access, MatrixRead, Slot, Spec, Storage};
+use crate::{Access, MatrixRead, PoolForm, PoolRead, Slot, Spec, Storage};
 use std::fmt::Write;
 
 /// Writes the bindings and accessors of every operand.
@@ -18,6 +18,9 @@ pub(crate) fn write(text: &mut String, spec: &Spec) {
         }
         if let Some(matrix) = &slot.matrix {
             let _ = read_matrix(text, slot, matrix);
+        }
+        if let Some(pool) = &slot.pool {
+            let _ = read_pool(text, slot, pool);
         }
     }
 }
@@ -96,6 +99,7 @@ fn load(text: &mut String, slot: &Slot) -> std::fmt::Result {
         Storage::I32 => ("i32", format!("bitcast<i32>({name}_word(i))")),
         Storage::Bytes => ("u32", format!("({name}_word(i >> 2u) >> ((i & 3u) << 3u)) & 255u")),
         Storage::Absent(bits) => ("f32", format!("bitcast<f32>({bits}u)")),
+        Storage::NoIntegers => ("i32", "-1".into()),
     };
     writeln!(text, "fn {name}_load(i: u32) -> {to} {{ return {value}; }}")?;
     match slot.storage {
@@ -142,6 +146,7 @@ fn store(text: &mut String, slot: &Slot) -> std::fmt::Result {
              let s = (i & 7u) << 2u; {name}_merge(i >> 3u, 15u << s, v << s); }}"
         ),
         Storage::Absent(_) => writeln!(text, "fn {name}_store(i: u32, v: f32) {{ }}"),
+        Storage::NoIntegers => writeln!(text, "fn {name}_store(i: u32, v: i32) {{ }}"),
     }?;
     if !float {
         return Ok(());
@@ -204,4 +209,83 @@ fn read_matrix(text: &mut String, slot: &Slot, matrix: &MatrixRead) -> std::fmt:
          return {values};\n}}\n\
          fn {name}_quad{signature} {{ return {name}_codes(g, r, c){factor}; }}"
     )
+}
+
+/// `NAME_locate(sequence, entry)`: the slot, page times 64 plus place, or -1 where the pool has none. `NAME_entry(slot, d)`: an
+/// element. `NAME_entries(slot, d)`: the four from `d`, a multiple of four, zero past the end.
+fn read_pool(text: &mut String, slot: &Slot, pool: &PoolRead) -> std::fmt::Result {
+    let name = slot.name;
+    let PoolRead { form, data_bytes, scale_bytes, page_bytes } = *pool;
+    let (dim, aligned) = match form {
+        PoolForm::F32(dim) => (dim, dim.is_multiple_of(4)),
+        PoolForm::Fp8(nope, rope) => (nope + rope, nope.is_multiple_of(4) && rope.is_multiple_of(4)),
+        PoolForm::Fp4(dim) => (dim, dim.is_multiple_of(4)),
+        PoolForm::Absent => {
+            return writeln!(
+                text,
+                "fn {name}_locate(sequence: i32, entry: i32) -> i32 {{ return -1; }}\n\
+                 fn {name}_entry(slot: u32, d: u32) -> f32 {{ return 0.0; }}\n\
+                 fn {name}_entries(slot: u32, d: u32) -> vec4<f32> {{ return vec4<f32>(); }}"
+            );
+        }
+    };
+    writeln!(
+        text,
+        "fn {name}_locate(sequence: i32, entry: i32) -> i32 {{
+    if (sequence < 0 || u32(sequence) >= {name}_sequences() || entry < 0) {{ return -1; }}
+    if (u32(entry) / 64u >= {name}_table_pages()) {{ return -1; }}
+    let page = {name}_table_load(u32(sequence) * {name}_table_pages() + u32(entry) / 64u);
+    if (page < 0 || u32(page) >= {name}_pages()) {{ return -1; }}
+    return page * 64 + entry % 64;
+}}
+fn {name}_data_byte(slot: u32) -> u32 {{ return slot / 64u * {page_bytes}u + slot % 64u * {data_bytes}u; }}
+fn {name}_scale_byte(slot: u32, block: u32) -> u32 {{
+    return slot / 64u * {page_bytes}u + 64u * {data_bytes}u + slot % 64u * {scale_bytes}u + block;
+}}"
+    )?;
+    if slot.access == Access::Write {
+        return Ok(());
+    }
+    let scale = |block: u32| format!("scale_value({name}_load({name}_scale_byte(slot, d / {block}u)))");
+    let bf16 = |from: u32| {
+        format!(
+            "let at = {name}_data_byte(slot) + {from}u + 2u * (d - {from}u); \
+             return bf16_value({name}_word(at >> 2u) >> ((at & 2u) << 3u));"
+        )
+    };
+    let one = match form {
+        PoolForm::Fp8(nope, _) => format!(
+            "if (d < {nope}u) {{ return e4m3_value({name}_load({name}_data_byte(slot) + d)) * {}; }} {}",
+            scale(64),
+            bf16(nope)
+        ),
+        PoolForm::Fp4(_) => format!(
+            "return e2m1_value({name}_load({name}_data_byte(slot) + d / 2u) >> ((d & 1u) << 2u)) * {};",
+            scale(32)
+        ),
+        _ => format!("return bitcast<f32>({name}_word({name}_data_byte(slot) / 4u + d));"),
+    };
+    writeln!(text, "fn {name}_entry(slot: u32, d: u32) -> f32 {{ {one} }}")?;
+    let four = match form {
+        _ if !aligned => format!(
+            "var v = vec4<f32>(); for (var j = 0u; j < 4u; j++) {{ \
+             if (d + j < {dim}u) {{ v[j] = {name}_entry(slot, d + j); }} }} return v;"
+        ),
+        PoolForm::Fp8(nope, _) => format!(
+            "if (d < {nope}u) {{ return e4m3_values({name}_word(({name}_data_byte(slot) + d) / 4u)) * {}; }} \
+             let at = ({name}_data_byte(slot) + {nope}u + 2u * (d - {nope}u)) / 4u; \
+             return bf16_values({name}_word(at), {name}_word(at + 1u));",
+            scale(64)
+        ),
+        PoolForm::Fp4(_) => format!(
+            "let at = {name}_data_byte(slot) + d / 2u; \
+             return e2m1_values({name}_word(at / 4u) >> ((at & 2u) << 3u)) * {};",
+            scale(32)
+        ),
+        _ => format!(
+            "let at = {name}_data_byte(slot) / 4u + d; return bitcast<vec4<f32>>(vec4<u32>(\
+             {name}_word(at), {name}_word(at + 1u), {name}_word(at + 2u), {name}_word(at + 3u)));"
+        ),
+    };
+    writeln!(text, "fn {name}_entries(slot: u32, d: u32) -> vec4<f32> {{ {four} }}")
 }

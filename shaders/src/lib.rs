@@ -33,13 +33,15 @@ pub enum Storage {
     Bytes,
     /// An operand that this call does not have. Nothing is bound; every element reads as this f32, given by its bits.
     Absent(u32),
+    /// The same of integers, which read as -1.
+    NoIntegers,
 }
 
 impl Storage {
     /// Bits of an element.
     pub const fn bits(self) -> u64 {
         match self {
-            Storage::F32 | Storage::I32 | Storage::Absent(_) => 32,
+            Storage::F32 | Storage::I32 | Storage::Absent(_) | Storage::NoIntegers => 32,
             Storage::BF16 | Storage::F16 => 16,
             Storage::E4M3 | Storage::UE8M0 | Storage::Bytes => 8,
             Storage::E2M1 => 4,
@@ -71,6 +73,35 @@ pub struct Slot {
     pub windows: u32,
     /// For a matrix, how its rows are read: makes `NAME_at` and `NAME_quad`.
     pub matrix: Option<MatrixRead>,
+    /// For a paged pool, how its entries lie: makes `NAME_locate`, `NAME_entry` and `NAME_entries`.
+    pub pool: Option<PoolRead>,
+}
+
+/// How the entries of a paged pool lie. The kernel has the page table as `NAME_table` and defines `NAME_sequences()`,
+/// `NAME_table_pages()`, the pages of a sequence, and `NAME_pages()`, those of the pool.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct PoolRead {
+    /// How the elements of an entry are stored.
+    pub form: PoolForm,
+    /// Bytes of an entry's elements, of its scales, and of a page.
+    pub data_bytes: u32,
+    /// See `data_bytes`.
+    pub scale_bytes: u32,
+    /// See `data_bytes`.
+    pub page_bytes: u32,
+}
+
+/// How the elements of an entry are stored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum PoolForm {
+    /// So many f32.
+    F32(u32),
+    /// So many e4m3 codes in blocks of 64, then so many bf16.
+    Fp8(u32, u32),
+    /// So many e2m1 codes in blocks of 32.
+    Fp4(u32),
+    /// This call does not have the pool.
+    Absent,
 }
 
 /// How an operand is read as a matrix, in `NAME_at(group, row, col)` and, four columns at a time, in `NAME_quad`. The kernel
@@ -206,6 +237,7 @@ macro_rules! kernels {
 /// Every kernel.
 pub const KERNELS: &[Kernel] = kernels! {
     "copy_bytes";
+    "dense_attention" with "softmax";
     "dequantize";
     "embed";
     "expert_ffn_down" with "experts", "pairs";
@@ -221,6 +253,9 @@ pub const KERNELS: &[Kernel] = kernels! {
     "hyper_mix" with "mix";
     "hyper_post" with "pair";
     "hyper_pre" with "mix", "collapse", "pair";
+    "index_scores";
+    "kv_compress";
+    "kv_store";
     "linear";
     "newton_schulz";
     "newton_schulz_norm" with "norm_parts";
@@ -229,6 +264,8 @@ pub const KERNELS: &[Kernel] = kernels! {
     "rms_norm";
     "rope";
     "route" with "order";
+    "sparse_attention" with "softmax", "listed";
+    "sparse_attention_scores" with "listed";
     "swiglu";
     "top_k" with "order";
     "top_k_one" with "order";

@@ -1,8 +1,8 @@
 //! What an operation becomes: kernels, what is bound to each, and how many workgroups run. Made without a driver.
 
-use anychip_core::{Access, Buffer, DType, Format, Matrix, Reason, ScaleType, Tensor};
+use anychip_core::{Access, Buffer, DType, KvFormat, Matrix, Paged, Reason, ScaleType, Tensor};
 use anychip_shaders as shaders;
-use anychip_shaders::{Constant, MatrixRead, Slot, Spec, Storage, Window};
+use anychip_shaders::{Constant, MatrixRead, PoolForm, PoolRead, Slot, Spec, Storage, Window};
 
 /// What the adapter lets kernels have: all that a plan depends on beside the operation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -120,11 +120,12 @@ impl Building<'_> {
         // An operand without elements has nothing to bind. Nobody looks at what it reads as.
         let (storage, windows) = match bytes {
             0 if matches!(storage, Storage::Absent(_)) => (storage, 0),
+            0 if storage == Storage::I32 => (Storage::NoIntegers, 0),
             0 => (Storage::Absent(0), 0),
             _ if bytes <= self.plan.limits.binding_bytes => (storage, 1),
             _ => (storage, bytes.div_ceil(self.step.spec.window.0).min(u32::MAX as u64) as u32),
         };
-        self.step.spec.slots.push(Slot { name, storage, access, windows, matrix: None });
+        self.step.spec.slots.push(Slot { name, storage, access, windows, matrix: None, pool: None });
         self.step.places.push(place);
         self
     }
@@ -202,6 +203,44 @@ impl Building<'_> {
             slot.matrix = Some(MatrixRead { block, aligned });
         }
         self
+    }
+
+    /// A paged pool and its page table, which is called `table_name`.
+    pub(crate) fn pool(self, name: &'static str, table_name: &'static str, access: Access, kv: &Paged) -> Self {
+        let format = kv.pool.format();
+        let form = match format {
+            KvFormat::Fp8 { nope, rope } => PoolForm::Fp8(nope as u32, rope as u32),
+            KvFormat::Fp4 { dim } => PoolForm::Fp4(dim as u32),
+            _ => PoolForm::F32(format.dim() as u32),
+        };
+        let pool = PoolRead {
+            form,
+            data_bytes: format.data_bytes() as u32,
+            scale_bytes: format.scale_bytes() as u32,
+            page_bytes: format.page_bytes() as u32,
+        };
+        let mut kernel = self.read(table_name, &kv.table).bytes(name, access, kv.pool.pages());
+        if let Some(slot) = kernel.step.spec.slots.last_mut() {
+            // A pool without pages has nothing to bind.
+            slot.pool = Some(if slot.windows == 0 { PoolRead { form: PoolForm::Absent, ..pool } } else { pool });
+        }
+        kernel
+    }
+
+    /// Integers that this call does not have.
+    pub(crate) fn none(self, name: &'static str) -> Self {
+        self.slot(name, Storage::I32, shaders::Access::Read, Place::Absent)
+    }
+
+    /// A pool that this call does not have.
+    pub(crate) fn no_pool(self, name: &'static str, table_name: &'static str) -> Self {
+        let absent = Storage::Absent(0);
+        let mut kernel = self.slot(table_name, absent, shaders::Access::Read, Place::Absent);
+        kernel = kernel.slot(name, absent, shaders::Access::Read, Place::Absent);
+        if let Some(slot) = kernel.step.spec.slots.last_mut() {
+            slot.pool = Some(PoolRead { form: PoolForm::Absent, data_bytes: 0, scale_bytes: 0, page_bytes: 0 });
+        }
+        kernel
     }
 
     /// A matrix that this call may not have, in which case its elements read as zeros.
@@ -326,9 +365,4 @@ impl Step {
             got: groups.to_string(),
         })
     }
-}
-
-/// Whether a kernel reads a format that it knows. The contract may grow before this device does.
-pub(crate) fn known(format: Format) -> bool {
-    matches!(format, Format::Plain(_) | Format::E4M3(_) | Format::E2M1(_))
 }

@@ -40,6 +40,12 @@ impl Tiling {
         Tiling::new("product_tiles", 256, [64 * parts, 64], vec![("ROWS", parts)])
     }
 
+    /// For kernels that go on with what lies in a tile: never the variant for few rows.
+    pub(crate) fn of_tiles(limits: &Limits, rows: usize) -> Tiling {
+        // One tile's height at most: such kernels hold a tile in workgroup memory.
+        Tiling::of(limits, rows.clamp(FEW_ROWS + 1, 64))
+    }
+
     /// For `rows` rows of a matrix that is multiplied with others: by cooperative matrices where all have codes that binary16
     /// has exactly, and scales that change seldom enough.
     pub(crate) fn of_codes(limits: &Limits, rows: usize, depth: usize, x: &Matrix, others: &[&Matrix]) -> Tiling {

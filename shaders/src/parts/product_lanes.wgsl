@@ -11,6 +11,10 @@
 
 const TILE_ROWS: u32 = ROWS;
 const TILE_COLS: u32 = LANES * 4u;
+// Rows whose sums an invocation has, invocations side by side, and invocations that share columns.
+const SUM_ROWS: u32 = ROWS;
+const COL_LANES: u32 = LANES;
+const ROW_LANES: u32 = 1u;
 
 var<private> sums: array<array<vec4<f32>, ROWS>, PASSES>;
 

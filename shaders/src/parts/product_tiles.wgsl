@@ -10,6 +10,10 @@
 
 const TILE_ROWS: u32 = 64u * ROWS;
 const TILE_COLS: u32 = 64u;
+// Rows whose sums an invocation has, invocations side by side, and invocations that share columns.
+const SUM_ROWS: u32 = 4u * ROWS;
+const COL_LANES: u32 = 16u;
+const ROW_LANES: u32 = 16u;
 const STEP: u32 = 16u;
 
 // [step][row or column], four neighbours in a vector: what an invocation multiplies in one step is ROWS + 1 vectors.

@@ -29,7 +29,11 @@ macro_rules! kernels {
 }
 
 kernels! {
+    SparseAttention => sparse_attention,
+    KvCompress => kv_compress,
+    IndexScores => index_scores,
     TopK => top_k,
+    KvStore => kv_store,
     Route => route,
     ExpertGemm => expert_gemm,
     ExpertFfn => expert_ffn,

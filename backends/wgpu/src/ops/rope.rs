@@ -8,7 +8,7 @@ pub(crate) fn plan(op: &Rope, plan: &mut Plan) -> Result<(), Reason> {
     plan.kernel("rope")
         .flag("INVERSE", op.inverse)
         .read("x", &op.x)
-        .read_or("angles", Some(&op.angles), 0.0)
+        .read("angles", &op.angles)
         .write("out", &op.out)
         .sizes(&[heads, width, pairs, count])
         .run_each(count.div_ceil(2));
