@@ -98,7 +98,11 @@ fn load(text: &mut String, slot: &Slot) -> std::fmt::Result {
         Storage::UE8M0 => ("f32", format!("scale_value({name}_word(i >> 2u) >> ((i & 3u) << 3u))")),
         Storage::I32 => ("i32", format!("bitcast<i32>({name}_word(i))")),
         Storage::Bytes => ("u32", format!("({name}_word(i >> 2u) >> ((i & 3u) << 3u)) & 255u")),
-        Storage::Absent(bits) => ("f32", format!("bitcast<f32>({bits}u)")),
+        // Not a constant expression, which may not be infinite.
+        Storage::Absent(bits) => {
+            writeln!(text, "var<private> {name}_default: u32 = {bits}u;")?;
+            ("f32", format!("bitcast<f32>({name}_default)"))
+        }
         Storage::NoIntegers => ("i32", "-1".into()),
     };
     writeln!(text, "fn {name}_load(i: u32) -> {to} {{ return {value}; }}")?;

@@ -30,6 +30,7 @@ macro_rules! kernels {
 
 kernels! {
     SparseAttention => sparse_attention,
+    DenseAttention => dense_attention,
     KvCompress => kv_compress,
     IndexScores => index_scores,
     TopK => top_k,
