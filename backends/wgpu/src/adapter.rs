@@ -2,18 +2,21 @@
 
 use crate::plan::Limits;
 use anychip_core::Error;
-use wgpu::{Adapter, Backends, CooperativeScalarType, Features, Instance, InstanceDescriptor};
+use wgpu::{Adapter, Backends, CooperativeScalarType, DeviceType, Features, Instance, InstanceDescriptor};
 
 /// What makes a Vulkan driver available where there is none.
 pub const MEND: &str = "install a Vulkan driver: the GPU vendor's, or in software `apt-get install \
                         --no-install-recommends mesa-vulkan-drivers libvulkan1`";
 
-/// Every adapter, in the drivers' order. OpenGL and the like are never looked at: their compute is not what kernels need.
+/// Every adapter in the drivers' order, those in software after the chips: `wgpu` alone means the first. OpenGL and the
+/// like are never looked at: their compute is not what kernels need.
 pub(crate) fn adapters() -> Vec<Adapter> {
     let mut descriptor = InstanceDescriptor::new_without_display_handle();
     descriptor.backends = Backends::VULKAN;
     let instance = Instance::new(descriptor);
-    pollster::block_on(instance.enumerate_adapters(Backends::VULKAN))
+    let mut all = pollster::block_on(instance.enumerate_adapters(Backends::VULKAN));
+    all.sort_by_key(|adapter| adapter.get_info().device_type == DeviceType::Cpu);
+    all
 }
 
 /// The adapter of a number, with the name that it goes by.
@@ -65,7 +68,7 @@ pub(crate) fn limits(adapter: &Adapter) -> Limits {
         workgroup_size: limits.max_compute_invocations_per_workgroup,
         subgroup: if uniform { info.subgroup_min_size } else { 0 },
         cooperative: cooperative(adapter),
-        is_cpu: info.device_type == wgpu::DeviceType::Cpu,
+        is_cpu: info.device_type == DeviceType::Cpu,
     }
 }
 
