@@ -110,9 +110,15 @@ fn load(text: &mut String, slot: &Slot) -> std::fmt::Result {
         // The exponent itself: two of them together are a power that f32 has where one of them is not.
         Storage::UE8M0 => writeln!(
             text,
-            "fn {name}_power(i: u32) -> Power {{ return power_of_scale({name}_word(i >> 2u) >> ((i & 3u) << 3u)); }}"
+            "fn {name}_times(v: vec4<f32>, i: u32) -> vec4<f32> {{ \
+             return scaled(v, {name}_word(i >> 2u) >> ((i & 3u) << 3u)); }}\n\
+             fn {name}_power(i: u32) -> Power {{ return power_of_scale({name}_word(i >> 2u) >> ((i & 3u) << 3u)); }}"
         ),
-        Storage::F32 => writeln!(text, "fn {name}_power(i: u32) -> Power {{ return Power({name}_load(i), 0); }}"),
+        Storage::F32 => writeln!(
+            text,
+            "fn {name}_times(v: vec4<f32>, i: u32) -> vec4<f32> {{ return v * {name}_load(i); }}\n\
+             fn {name}_power(i: u32) -> Power {{ return Power({name}_load(i), 0); }}"
+        ),
         _ => Ok(()),
     }
 }
@@ -180,12 +186,16 @@ fn read_matrix(text: &mut String, slot: &Slot, matrix: &MatrixRead) -> std::fmt:
              return {name}_scale_power({name}_block(g, r, c)); }}"
         )?,
     }
-    let factor =
-        if matrix.block.is_some() { format!(" * {name}_scale_load({name}_block(g, r, c))") } else { String::new() };
+    let scaled = |v: String| match matrix.block {
+        Some(_) => format!("{name}_scale_times({v}, {name}_block(g, r, c))"),
+        None => v,
+    };
+    let one = scaled(format!("vec4<f32>({name}_load((g * {name}_rows() + r) * {name}_cols() + c))"));
+    let four = scaled(format!("{name}_codes(g, r, c)"));
     writeln!(
         text,
         "fn {name}_at(g: u32, r: u32, c: u32) -> f32 {{ \
-         return {name}_load((g * {name}_rows() + r) * {name}_cols() + c){factor}; }}"
+         return ({one}).x; }}"
     )?;
     let signature = "(g: u32, r: u32, c: u32) -> vec4<f32>";
     if !matrix.aligned {
@@ -211,7 +221,7 @@ fn read_matrix(text: &mut String, slot: &Slot, matrix: &MatrixRead) -> std::fmt:
         text,
         "fn {name}_codes{signature} {{\n    let i = (g * {name}_rows() + r) * {name}_cols() + c;\n    \
          return {values};\n}}\n\
-         fn {name}_quad{signature} {{ return {name}_codes(g, r, c){factor}; }}"
+         fn {name}_quad{signature} {{ return {four}; }}"
     )
 }
 
@@ -250,7 +260,7 @@ fn {name}_scale_byte(slot: u32, block: u32) -> u32 {{
     if slot.access == Access::Write {
         return Ok(());
     }
-    let scale = |block: u32| format!("scale_value({name}_load({name}_scale_byte(slot, d / {block}u)))");
+    let scaled = |v: String, block: u32| format!("scaled({v}, {name}_load({name}_scale_byte(slot, d / {block}u)))");
     let bf16 = |from: u32| {
         format!(
             "let at = {name}_data_byte(slot) + {from}u + 2u * (d - {from}u); \
@@ -259,13 +269,16 @@ fn {name}_scale_byte(slot: u32, block: u32) -> u32 {{
     };
     let one = match form {
         PoolForm::Fp8(nope, _) => format!(
-            "if (d < {nope}u) {{ return e4m3_value({name}_load({name}_data_byte(slot) + d)) * {}; }} {}",
-            scale(64),
+            "if (d < {nope}u) {{ return ({}).x; }} {}",
+            scaled(format!("vec4<f32>(e4m3_value({name}_load({name}_data_byte(slot) + d)))"), 64),
             bf16(nope)
         ),
         PoolForm::Fp4(_) => format!(
-            "return e2m1_value({name}_load({name}_data_byte(slot) + d / 2u) >> ((d & 1u) << 2u)) * {};",
-            scale(32)
+            "return ({}).x;",
+            scaled(
+                format!("vec4<f32>(e2m1_value({name}_load({name}_data_byte(slot) + d / 2u) >> ((d & 1u) << 2u)))"),
+                32
+            )
         ),
         _ => format!("return bitcast<f32>({name}_word({name}_data_byte(slot) / 4u + d));"),
     };
@@ -276,15 +289,15 @@ fn {name}_scale_byte(slot: u32, block: u32) -> u32 {{
              if (d + j < {dim}u) {{ v[j] = {name}_entry(slot, d + j); }} }} return v;"
         ),
         PoolForm::Fp8(nope, _) => format!(
-            "if (d < {nope}u) {{ return e4m3_values({name}_word(({name}_data_byte(slot) + d) / 4u)) * {}; }} \
+            "if (d < {nope}u) {{ return {}; }} \
              let at = ({name}_data_byte(slot) + {nope}u + 2u * (d - {nope}u)) / 4u; \
              return bf16_values({name}_word(at), {name}_word(at + 1u));",
-            scale(64)
+            scaled(format!("e4m3_values({name}_word(({name}_data_byte(slot) + d) / 4u))"), 64)
         ),
         PoolForm::Fp4(_) => format!(
             "let at = {name}_data_byte(slot) + d / 2u; \
-             return e2m1_values({name}_word(at / 4u) >> ((at & 2u) << 3u)) * {};",
-            scale(32)
+             return {};",
+            scaled(format!("e2m1_values({name}_word(at / 4u) >> ((at & 2u) << 3u))"), 32)
         ),
         _ => format!(
             "let at = {name}_data_byte(slot) / 4u + d; return bitcast<vec4<f32>>(vec4<u32>(\

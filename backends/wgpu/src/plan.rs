@@ -313,12 +313,6 @@ impl Building<'_> {
         self.run(size, count.div_ceil(size as usize));
     }
 
-    /// Runs a grid of workgroups of `size` invocations.
-    pub(crate) fn run_grid(mut self, size: u32, groups: [usize; 3]) {
-        self.step.groups = groups.map(|n| n as u32);
-        self.finish(size);
-    }
-
     fn finish(mut self, size: u32) {
         self.step.spec.constants.push(("WG", Constant::Number(size)));
         if !self.step.groups.contains(&0) {

@@ -96,6 +96,11 @@ fn scale_value(bits: u32) -> f32 {
     if (byte == 255u) { return not_a_number(); }
     return bitcast<f32>(select(byte << 23u, 0x400000u, byte == 0u));
 }
+// Codes times their scale. 2^-127 is a subnormal, which some devices take for zero: it is two factors.
+fn scaled(v: vec4<f32>, bits: u32) -> vec4<f32> {
+    let w = v * scale_value(max(bits & 255u, 1u));
+    return select(w, w * 0.5, (bits & 255u) == 0u);
+}
 // m 2^n.
 struct Power { m: f32, n: i32 }
 fn power_of_scale(bits: u32) -> Power {
@@ -117,6 +122,12 @@ fn amax_of(a: f32, x: f32) -> f32 {
 }
 // `x` divided by the scale: by two powers of two, each of which f32 has, where one alone might not be one.
 fn unscaled(x: f32, byte: u32) -> f32 {
+    let bits = bitcast<u32>(x);
+    if ((bits & 0x7f800000u) == 0u) {
+        // A subnormal, which some devices read as zero: as the integer that it is, in units of 2^-149.
+        let units = f32(bits & 0x7fffffu);
+        return times_power(select(units, -units, (bits >> 31u) == 1u), -22 - i32(byte));
+    }
     let exponent = 127 - i32(byte);
     let first = exponent / 2;
     let second = exponent - first;
