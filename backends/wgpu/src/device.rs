@@ -157,3 +157,108 @@ impl Device for GpuDevice {
         ops::numerics(op)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+    use super::*;
+    use anychip_core::DType;
+    use anychip_core::ops::{Hadamard, Operation};
+
+    /// The first adapter. Where there is none the test says that it is skipped, and fails where `ANYCHIP_REQUIRE` names wgpu.
+    fn device() -> Option<GpuDevice> {
+        if !adapter::adapters().is_empty() {
+            return Some(GpuDevice::open(None).unwrap());
+        }
+        let required = std::env::var("ANYCHIP_REQUIRE").is_ok_and(|names| names.split(',').any(|name| name == "wgpu"));
+        assert!(!required, "ANYCHIP_REQUIRE names wgpu, and there is no Vulkan driver; {}", crate::MEND);
+        println!("SKIPPED: no Vulkan driver was found; {}", crate::MEND);
+        None
+    }
+
+    fn works(device: &GpuDevice) {
+        let [x, out] = [(); 2].map(|()| device.tensor(DType::F32, &[1, 4]).unwrap());
+        let mut stream = device.open_stream().unwrap();
+        stream.write(&x, bytemuck::cast_slice(&[1.0f32, 2.0, 3.0, 4.0])).unwrap();
+        stream.enqueue(&Hadamard { x, out: out.clone() }.build().unwrap()).unwrap();
+        let mut got = [0.0f32; 4];
+        stream.read(&out, bytemuck::cast_slice_mut(&mut got)).unwrap();
+        assert_eq!(got, [5.0, -1.0, -2.0, 0.0]);
+    }
+
+    #[test]
+    fn there_is_a_kernel_for_every_operation() {
+        assert_eq!(ops::KERNELS, anychip_core::ops::NAMES);
+    }
+
+    #[test]
+    fn a_lost_device_says_so_and_can_be_opened_again() {
+        let Some(lost) = device() else { return };
+        anychip_conformance::when_lost(&lost, || lost.shared.device.destroy()).unwrap();
+        works(&device().unwrap());
+    }
+
+    #[test]
+    fn a_device_that_is_lost_in_mid_use_says_so() {
+        for submitted in [false, true] {
+            let Some(device) = device() else { return };
+            let [x, out] = [(); 2].map(|()| device.tensor(DType::F32, &[64, 1024]).unwrap());
+            let mut stream = device.open_stream().unwrap();
+            let op = Hadamard { x, out }.build().unwrap();
+            (0..32).for_each(|_| stream.enqueue(&op).unwrap());
+            let event = submitted.then(|| stream.mark().unwrap());
+            device.shared.device.destroy();
+            let lost = stream.synchronize();
+            assert!(matches!(lost, Err(Error::DeviceLost { .. })), "submitted: {submitted}: {lost:?}");
+            // What was done before may stay done.
+            let done = event.map(|event| event.done_at());
+            assert!(!matches!(done, Some(Err(Error::Device { .. }))), "{done:?}");
+        }
+    }
+
+    #[test]
+    fn memory_is_counted_and_comes_back() {
+        let Some(device) = device() else { return };
+        let used = || device.shared.heap.used.load(std::sync::atomic::Ordering::Relaxed);
+        let too_much = device.info().max_allocation.saturating_add(1);
+        assert!(
+            matches!(device.allocate(too_much), Err(Error::OutOfMemory { requested, .. }) if requested == too_much)
+        );
+        for _ in 0..10_000 {
+            device.allocate(4096).unwrap();
+        }
+        let held = device.allocate(1000).unwrap();
+        assert_eq!(used(), 1008, "whole words of sixteen bytes");
+        drop(held);
+        assert_eq!(used(), 0);
+        works(&device);
+    }
+
+    #[test]
+    fn two_devices_work_at_once() {
+        let (Some(one), Some(other)) = (device(), device()) else { return };
+        assert_ne!(one.info().id, other.info().id);
+        std::thread::scope(|scope| {
+            for device in [&one, &other] {
+                scope.spawn(move || (0..20).for_each(|_| works(device)));
+            }
+        });
+    }
+
+    #[test]
+    fn a_text_that_is_no_shader_is_an_error_and_the_device_goes_on() {
+        let Some(device) = device() else { return };
+        let spec = anychip_shaders::Spec {
+            kernel: "embed",
+            variant: None,
+            slots: Vec::new(),
+            constants: Vec::new(),
+            window: device.shared.limits.window(),
+        };
+        match device.shared.pipeline(&spec, 4) {
+            Err(Error::Device { cause, .. }) => assert!(cause.contains("kernel `embed`"), "{cause}"),
+            other => panic!("{:?}", other.err()),
+        }
+        works(&device);
+    }
+}

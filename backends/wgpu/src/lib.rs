@@ -20,4 +20,4 @@ mod stream;
 
 pub use adapter::MEND;
 pub use device::{descriptions, open, open_as};
-pub use plan::Limits;
+pub use plan::{KernelUse, Limits, kernels_of};

@@ -1,6 +1,6 @@
 //! What an operation becomes: kernels, what is bound to each, and how many workgroups run. Made without a driver.
 
-use anychip_core::{Access, Buffer, DType, KvFormat, Matrix, Paged, Reason, ScaleType, Tensor};
+use anychip_core::{Access, Buffer, DType, KvFormat, Matrix, Op, Paged, Reason, ScaleType, Tensor};
 use anychip_shaders as shaders;
 use anychip_shaders::{Constant, MatrixRead, PoolForm, PoolRead, Slot, Spec, Storage, Window};
 
@@ -105,6 +105,24 @@ impl Plan {
         let spec = Spec { kernel: name, variant: None, slots: Vec::new(), constants: Vec::new(), window };
         Building { plan: self, step: Step { spec, places: Vec::new(), params: Vec::new(), groups: [0; 3] } }
     }
+}
+
+/// A kernel as an operation uses it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KernelUse {
+    /// What its pipeline is made from.
+    pub spec: Spec,
+    /// Words of its immediates.
+    pub params: usize,
+}
+
+/// The kernels that `op` becomes under `limits`, in order. Nothing is run, and no driver is needed.
+///
+/// # Errors
+/// Why there are none.
+pub fn kernels_of(op: &Op, limits: &Limits) -> Result<Vec<KernelUse>, Reason> {
+    let plan = crate::ops::plan(op, limits)?;
+    Ok(plan.steps.into_iter().map(|step| KernelUse { spec: step.spec, params: step.params.len() }).collect())
 }
 
 /// A dispatch that is being put together.

@@ -47,9 +47,15 @@ impl Shared {
         }
     }
 
+    /// `Ok` unless the device is lost, of which the driver may not have told yet.
+    fn still_alive(&self) -> Result<()> {
+        let _ = self.device.poll(PollType::Poll);
+        self.alive()
+    }
+
     /// An error of the driver's own.
     pub(crate) fn failed(&self, cause: impl ToString) -> Error {
-        match self.alive() {
+        match self.still_alive() {
             Err(lost) => lost,
             Ok(()) => Error::Device { device: self.info.name.clone(), cause: cause.to_string() },
         }
@@ -75,7 +81,7 @@ impl Shared {
         match error {
             None => Ok(value),
             Some(wgpu::Error::OutOfMemory { .. }) => {
-                self.alive()?;
+                self.still_alive()?;
                 Err(self.out_of_memory(bytes))
             }
             Some(error) => Err(self.failed(error)),

@@ -13,7 +13,7 @@ macro_rules! kernels {
 
         /// The operations that there are kernels for.
         #[cfg(test)]
-        const KERNELS: &[&str] = &[$(<anychip_core::ops::$Kind as anychip_core::Operation>::NAME),*];
+        pub(crate) const KERNELS: &[&str] = &[$(<anychip_core::ops::$Kind as anychip_core::Operation>::NAME),*];
 
         fn kernels(op: &Op, plan: &mut Plan) -> Result<(), Reason> {
             match op.kind() {
