@@ -1,0 +1,71 @@
+//! The command on a Vulkan adapter, and where there is no driver.
+#![cfg(feature = "wgpu")]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
+
+mod common;
+use common::{NO_DRIVER, anychip, document, passes, run, text, vulkan};
+use serde_json::Value;
+
+#[test]
+fn without_a_driver_the_mend_is_said() {
+    let output = anychip().args(["devices", "--json"]).envs(NO_DRIVER).output().unwrap();
+    assert_eq!(output.status.code(), Some(0), "the other devices are there");
+    let found: Value = serde_json::from_str(&text(&output.stdout)).unwrap();
+    let missing = &found["unavailable"][0];
+    assert_eq!(missing["name"], "wgpu");
+    assert!(missing["mend"].as_str().unwrap().contains("mesa-vulkan-drivers"), "{missing}");
+
+    let commands: [&[&str]; 3] = [
+        &["conformance", "--device", "wgpu"],
+        &["verify", "golden/A", "--device", "wgpu:0"],
+        &["generate", "golden/tiny", "--prompt", "And", "--device", "wgpu"],
+    ];
+    for command in commands {
+        let output = anychip().args(command).envs(NO_DRIVER).output().unwrap();
+        let stderr = text(&output.stderr);
+        assert_eq!(output.status.code(), Some(2), "{command:?}: {stderr}");
+        assert!(stderr.contains("no Vulkan driver") && stderr.contains("apt-get install"), "{stderr}");
+        assert!(!stderr.contains("panicked"), "{stderr}");
+    }
+}
+
+#[test]
+fn an_adapter_that_there_is_not() {
+    if vulkan() {
+        let stderr = text(&run(2, &["conformance", "--device", "wgpu:99"]).stderr);
+        assert!(stderr.contains("wgpu:99") && stderr.contains("use wgpu:0"), "{stderr}");
+    }
+}
+
+#[test]
+fn operations_run_natively() {
+    if vulkan() {
+        let report = document(&["conformance", "--device", "wgpu", "--op", "linear", "--json"]);
+        let counts = &report["devices"][0]["counts"];
+        assert!(counts["passed"].as_u64().unwrap() > 100, "{counts}");
+        assert_eq!((&counts["unsupported"], &counts["failed"]), (&0.into(), &0.into()), "{counts}");
+    }
+}
+
+#[test]
+fn the_checkpoints_verify() {
+    if vulkan() {
+        for dir in ["golden/A", "golden/B", "golden/Q", "golden/tiny"] {
+            let table = passes(&["verify", dir, "--device", "wgpu"]);
+            assert!(table.contains("passed") && !table.contains("failed"), "{table}");
+        }
+    }
+}
+
+#[test]
+fn tokens_are_those_of_the_cpu() {
+    if vulkan() {
+        let generate = |device: &str| {
+            let given = ["generate", "golden/tiny", "--prompt", "And it came to pass", "--max-tokens", "60", "--json"];
+            document(&[&given[..], &["--device", device]].concat())
+        };
+        let (on_wgpu, on_cpu) = (generate("wgpu"), generate("cpu"));
+        assert!(on_cpu["tokens"].as_array().is_some_and(|tokens| !tokens.is_empty()), "{on_cpu}");
+        assert_eq!(on_wgpu["tokens"], on_cpu["tokens"]);
+    }
+}
