@@ -1,7 +1,7 @@
 //! Events: a timestamp that the device writes when it reaches their place, or the host's clock where it has none.
 
 use crate::shared::Shared;
-use anychip_core::{Clock, EventState, Result, Timestamp};
+use anychip_core::{Clock, Error, EventState, Result, Timestamp};
 use std::sync::{Arc, OnceLock};
 use wgpu::{BufferUsages, CommandEncoder, MapMode, QuerySetDescriptor, QueryType};
 
@@ -10,13 +10,13 @@ const STAMP: u64 = 8;
 
 pub(crate) struct GpuEvent {
     shared: Arc<Shared>,
-    done: Arc<OnceLock<Timestamp>>,
+    done: Arc<OnceLock<Result<Timestamp>>>,
 }
 
 /// An event whose place is recorded and which has not been submitted.
 pub(crate) struct Marked {
     stamp: Option<wgpu::Buffer>,
-    done: Arc<OnceLock<Timestamp>>,
+    done: Arc<OnceLock<Result<Timestamp>>>,
 }
 
 /// Records an event's place.
@@ -41,6 +41,11 @@ pub(crate) fn mark(shared: &Arc<Shared>, encoder: &mut CommandEncoder) -> Result
 }
 
 impl Marked {
+    /// The work before the event was not taken: the event can no longer happen.
+    pub(crate) fn failed(self, error: &Error) {
+        let _ = self.done.set(Err(error.clone()));
+    }
+
     /// Has the event noticed, once it was submitted.
     pub(crate) fn submitted(self, shared: &Arc<Shared>) {
         let Marked { stamp, done } = self;
@@ -52,7 +57,7 @@ impl Marked {
                     let ticks = bytes.and_then(|bytes| bytes[..].try_into().ok().map(u64::from_le_bytes));
                     if let Some(ticks) = ticks {
                         let nanos = (ticks as f64 * tick) as u64;
-                        let _ = done.set(Timestamp { clock: Clock::Device, nanos });
+                        let _ = done.set(Ok(Timestamp { clock: Clock::Device, nanos }));
                     }
                 });
             }
@@ -60,7 +65,7 @@ impl Marked {
                 let origin = shared.origin;
                 shared.queue.on_submitted_work_done(move || {
                     let nanos = origin.elapsed().as_nanos() as u64;
-                    let _ = done.set(Timestamp { clock: Clock::Host, nanos });
+                    let _ = done.set(Ok(Timestamp { clock: Clock::Host, nanos }));
                 });
             }
         }
@@ -72,6 +77,6 @@ impl EventState for GpuEvent {
         if self.done.get().is_none() {
             self.shared.poll()?;
         }
-        Ok(self.done.get().copied())
+        self.done.get().cloned().transpose()
     }
 }

@@ -1,8 +1,8 @@
 //! NVIDIA-class GPUs through wgpu on Vulkan.
 //!
 //! An operation becomes a plan: kernels of [`anychip_shaders`], what is bound to each, and how many workgroups run. Plans
-//! are made without a driver and are what [`Device::supports`](anychip_core::Device::supports) answers from; a stream turns them into commands and submits
-//! these when somebody waits.
+//! are made without a driver, and [`supports`](anychip_core::Device::supports) answers from them; a stream turns them into
+//! commands and submits these when somebody waits.
 
 mod adapter;
 mod copies;

@@ -95,7 +95,7 @@ impl GpuStream {
         match shared.guarded(0, || shared.queue.submit([encoder.finish()])) {
             Ok(index) => self.last = Some(index),
             Err(error) => {
-                self.events.clear();
+                self.events.drain(..).for_each(|event| event.failed(&error));
                 self.failed = Some(error.clone());
                 return Err(error);
             }
@@ -232,10 +232,10 @@ impl Stream for GpuStream {
     }
 
     fn wait(&mut self, event: &Event) -> Result<()> {
-        // What comes before the event was submitted when it was marked: all that is submitted from now on is behind it.
+        // There is one queue, and what comes before the event was submitted when it was marked: all that is submitted from now on
+        // is behind it.
         self.ready()?;
-        self.shared.info.check_event(event)?;
-        self.submit_before_waiting()
+        self.shared.info.check_event(event)
     }
 
     fn copy(&mut self, from: &Tensor, to: &Tensor) -> Result<()> {
@@ -292,14 +292,6 @@ impl Stream for GpuStream {
             }
             None => recording.ops().iter().try_for_each(|op| self.enqueue(op)),
         }
-    }
-}
-
-impl GpuStream {
-    /// What was queued before a wait must not be behind what comes after it: it is submitted first.
-    fn submit_before_waiting(&mut self) -> Result<()> {
-        // In one queue nothing has to be done: commands of this stream that are not submitted yet may run after the event.
-        self.shared.alive()
     }
 }
 
