@@ -60,10 +60,11 @@ impl Name {
 
     /// The devices of this machine: those that are everywhere, and each adapter under its number.
     pub(crate) fn found() -> Vec<Name> {
-        let mut names = EVERYWHERE.to_vec();
+        #[cfg(not(feature = "wgpu"))]
+        let adapters = [];
         #[cfg(feature = "wgpu")]
-        names.extend((0..anychip_wgpu::descriptions().len()).map(|number| Name::Wgpu(Some(number))));
-        names
+        let adapters = (0..anychip_wgpu::descriptions().len()).map(|number| Name::Wgpu(Some(number)));
+        EVERYWHERE.into_iter().chain(adapters).collect()
     }
 
     /// Backends of this build that found nothing to run on, each with the mend.
