@@ -86,7 +86,7 @@ fn words(text: &mut String, slot: &Slot, window: u64) -> std::fmt::Result {
     Ok(())
 }
 
-/// `NAME_load(i)`: element `i`.
+/// `NAME_load(i)`: element `i`. Of f32 also `NAME_load4(i, n)`, the first `n` of four elements from `i`, zeros behind them.
 fn load(text: &mut String, slot: &Slot) -> std::fmt::Result {
     let name = slot.name;
     let (to, value) = match slot.storage {
@@ -116,7 +116,12 @@ fn load(text: &mut String, slot: &Slot) -> std::fmt::Result {
         ),
         Storage::F32 => writeln!(
             text,
-            "fn {name}_times(v: vec4<f32>, i: u32) -> vec4<f32> {{ return v * {name}_load(i); }}\n\
+            "fn {name}_load4(i: u32, n: u32) -> vec4<f32> {{
+    var v = vec4<f32>();
+    for (var j = 0u; j < 4u; j++) {{ if (j < n) {{ v[j] = {name}_load(i + j); }} }}
+    return v;
+}}
+fn {name}_times(v: vec4<f32>, i: u32) -> vec4<f32> {{ return v * {name}_load(i); }}\n\
              fn {name}_power(i: u32) -> Power {{ return Power({name}_load(i), 0); }}"
         ),
         _ => Ok(()),

@@ -8,7 +8,6 @@ struct Params {
 }
 var<immediate> p: Params;
 
-fn h_rows() -> u32 { return 0u; }
 fn down_rows() -> u32 { return p.cols; }
 fn down_cols() -> u32 { return p.inner; }
 fn shared_down_rows() -> u32 { return p.cols; }
@@ -21,9 +20,7 @@ fn a_quad(place: u32, k: u32) -> vec4<f32> {
         at = p.rows * p.chosen * p.inner + place * p.shared_inner + k;
         left = p.shared_inner - k;
     }
-    var v = vec4<f32>(h_load(at), 0.0, 0.0, 0.0);
-    for (var j = 1u; j < 4u; j++) { if (j < left) { v[j] = h_load(at + j); } }
-    return v;
+    return h_load4(at, left);
 }
 fn b_quad(col: u32, k: u32) -> vec4<f32> {
     if (HAS_SHARED && is_shared) { return shared_down_quad(0u, col, k); }
@@ -42,26 +39,15 @@ fn store_sums(place: u32, col: u32, i: u32, n: u32) {
 
 @compute @workgroup_size(WG)
 fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
-    var tile = group_number(group);
-    let routed = p.row_tiles * p.col_tiles;
-    if (tile >= routed + p.shared_row_tiles * p.col_tiles) { return; }
-    is_shared = tile >= routed;
-    var row_tiles = p.row_tiles;
-    var rows = p.rows * p.chosen;
-    var depth = p.inner;
-    if (is_shared) {
-        tile -= routed;
-        row_tiles = p.shared_row_tiles;
-        rows = p.rows;
-        depth = p.shared_inner;
-    }
-    let row = tile % row_tiles * TILE_ROWS;
-    let col = tile / row_tiles * TILE_COLS;
-    var expert = next_expert(-1, row, rows, lane);
+    let number = group_number(group);
+    if (number >= (p.row_tiles + p.shared_row_tiles) * p.col_tiles) { return; }
+    let tile = pair_tile(number);
+    let depth = select(p.inner, p.shared_inner, is_shared);
+    var expert = next_expert(-1, tile.row, tile.rows, lane);
     while (expert != NO_EXPERT) {
         own_expert = u32(expert);
-        multiply(0u, row, rows, col, p.cols, depth, lane);
-        store_tile(row, rows, col, p.cols, lane);
-        expert = next_expert(expert, row, rows, lane);
+        multiply(0u, tile.row, tile.rows, tile.col, p.cols, depth, lane);
+        store_tile(tile.row, tile.rows, tile.col, p.cols, lane);
+        expert = next_expert(expert, tile.row, tile.rows, lane);
     }
 }

@@ -72,29 +72,18 @@ fn store_sums(place: u32, col: u32, i: u32, n: u32) {
 
 @compute @workgroup_size(WG)
 fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
-    var tile = group_number(group);
-    let routed = p.row_tiles * p.col_tiles;
-    if (tile >= routed + p.shared_row_tiles * p.shared_col_tiles) { return; }
-    is_shared = tile >= routed;
-    var row_tiles = p.row_tiles;
-    var rows = p.rows * p.chosen;
-    var cols = p.inner;
-    if (is_shared) {
-        tile -= routed;
-        row_tiles = p.shared_row_tiles;
-        rows = p.rows;
-        cols = p.shared_inner;
-    }
-    let row = tile % row_tiles * TILE_ROWS;
-    let col = tile / row_tiles * TILE_COLS;
-    var expert = next_expert(-1, row, rows, lane);
+    let number = group_number(group);
+    if (number >= p.row_tiles * p.col_tiles + p.shared_row_tiles * p.shared_col_tiles) { return; }
+    let tile = pair_tile(number);
+    let cols = select(p.inner, p.shared_inner, is_shared);
+    var expert = next_expert(-1, tile.row, tile.rows, lane);
     while (expert != NO_EXPERT) {
         own_expert = u32(expert);
         is_up = false;
-        multiply(0u, row, rows, col, cols, p.depth, lane);
+        multiply(0u, tile.row, tile.rows, tile.col, cols, p.depth, lane);
         is_up = true;
-        multiply(1u, row, rows, col, cols, p.depth, lane);
-        store_tile(row, rows, col, cols, lane);
-        expert = next_expert(expert, row, rows, lane);
+        multiply(1u, tile.row, tile.rows, tile.col, cols, p.depth, lane);
+        store_tile(tile.row, tile.rows, tile.col, cols, lane);
+        expert = next_expert(expert, tile.row, tile.rows, lane);
     }
 }

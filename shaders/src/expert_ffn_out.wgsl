@@ -19,11 +19,7 @@ fn down_cols() -> u32 { return p.inner; }
 fn shared_down_rows() -> u32 { return p.cols; }
 fn shared_down_cols() -> u32 { return p.shared_inner; }
 
-fn a_quad(row: u32, k: u32) -> vec4<f32> {
-    var v = vec4<f32>(h_load(h_start + k), 0.0, 0.0, 0.0);
-    for (var j = 1u; j < 4u; j++) { if (k + j < h_width) { v[j] = h_load(h_start + k + j); } }
-    return v;
-}
+fn a_quad(row: u32, k: u32) -> vec4<f32> { return h_load4(h_start + k, h_width - k); }
 fn b_quad(col: u32, k: u32) -> vec4<f32> {
     if (HAS_SHARED && is_shared) { return shared_down_quad(0u, col, k); }
     return down_quad(own_expert, col, k);

@@ -27,7 +27,6 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
     let count = p.rows * p.cols;
     if (i >= count) { return; }
     let at = p.first_row * p.cols + i;
-    let first = element(i);
-    // Chunks begin at even rows: pairs of elements share words as in the whole.
-    if (i + 1u < count) { out_store2(at, first, element(i + 1u)); } else { out_store(at, first); }
+    let both = i + 1u < count;
+    out_pair(at, element(i), element(select(i, i + 1u, both)), both);
 }

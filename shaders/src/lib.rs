@@ -238,13 +238,13 @@ macro_rules! kernels {
 pub const KERNELS: &[Kernel] = kernels! {
     "copy_bytes";
     "dense_attention" with "softmax";
-    "dequantize";
-    "embed";
+    "dequantize" with "elements", "pair";
+    "embed" with "elements", "pair";
     "expert_ffn_down" with "experts", "pairs";
     "expert_ffn_in" with "experts", "pairs";
     "expert_ffn_out" with "ascending";
     "expert_ffn_round";
-    "expert_ffn_sum" with "ascending";
+    "expert_ffn_sum" with "ascending", "pair";
     "expert_gemm" with "experts";
     "expert_owners";
     "expert_sort";
@@ -261,12 +261,12 @@ pub const KERNELS: &[Kernel] = kernels! {
     "newton_schulz_norm" with "norm_parts";
     "newton_schulz_scale" with "norm_parts";
     "quantize";
-    "rms_norm";
-    "rope";
+    "rms_norm" with "pair";
+    "rope" with "elements", "pair";
     "route" with "order";
     "sparse_attention" with "softmax", "listed";
     "sparse_attention_scores" with "listed";
-    "swiglu";
+    "swiglu" with "elements", "pair";
     "top_k" with "order";
     "top_k_one" with "order";
 };

@@ -7,21 +7,11 @@
 struct Params { rows: u32, cols: u32, depth: u32, row_tiles: u32, col_tiles: u32, alpha: f32, beta: f32 }
 var<immediate> p: Params;
 
-fn a_quad(row: u32, k: u32) -> vec4<f32> {
-    let at = row * p.depth + k;
-    var v = vec4<f32>(l_load(at), 0.0, 0.0, 0.0);
-    for (var j = 1u; j < 4u; j++) { if (k + j < p.depth) { v[j] = l_load(at + j); } }
-    return v;
-}
+fn a_quad(row: u32, k: u32) -> vec4<f32> { return l_load4(row * p.depth + k, p.depth - k); }
 fn b_quad(col: u32, k: u32) -> vec4<f32> {
-    var at = col * p.depth + k;
-    var stride = 1u;
-    if (!Q_ROWS) {
-        at = k * p.cols + col;
-        stride = p.cols;
-    }
-    var v = vec4<f32>(q_load(at), 0.0, 0.0, 0.0);
-    for (var j = 1u; j < 4u; j++) { if (k + j < p.depth) { v[j] = q_load(at + j * stride); } }
+    if (Q_ROWS) { return q_load4(col * p.depth + k, p.depth - k); }
+    var v = vec4<f32>();
+    for (var j = 0u; j < 4u; j++) { if (k + j < p.depth) { v[j] = q_load((k + j) * p.cols + col); } }
     return v;
 }
 

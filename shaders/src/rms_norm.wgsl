@@ -16,21 +16,17 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
     let start = row * p.width;
     var own = 0.0;
     for (var i = lane; i < p.width; i += WG) { own += square(x_load(start + i)); }
-    var mean = group_sum(lane, own) / f32(p.width);
+    let mean = group_sum(lane, own) / f32(p.width);
     var factor = 0.0;
     if (STEPS) {
         factor = round_bf16(1.0 / sqrt(round_bf16(round_bf16(mean) + p.eps)));
     } else {
         factor = 1.0 / sqrt(mean + p.eps);
     }
-    // Elements i and i + 1 share a word of a 16-bit result where start + i is even.
-    for (var i = lane * 2u + (start & 1u); i < p.width; i += WG * 2u) {
-        let first = weight_load(i) * (x_load(start + i) * factor);
-        if (i + 1u < p.width) {
-            out_store2(start + i, first, weight_load(i + 1u) * (x_load(start + i + 1u) * factor));
-        } else {
-            out_store(start + i, first);
-        }
+    for (var i = lane * 2u; i < p.width; i += WG * 2u) {
+        // The last element of an odd number stands for the one that is not there.
+        let next = min(i + 1u, p.width - 1u);
+        let second = weight_load(next) * (x_load(start + next) * factor);
+        out_pair(start + i, weight_load(i) * (x_load(start + i) * factor), second, next > i);
     }
-    if (lane == 0u && (start & 1u) == 1u) { out_store(start, weight_load(0u) * (x_load(start) * factor)); }
 }

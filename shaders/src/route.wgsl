@@ -52,10 +52,10 @@ fn choose(lane: u32, row: u32) {
 }
 
 fn look_up(lane: u32, row: u32) {
-    let token = i32(tokens_load(row));
+    let token = tokens_load(row);
     for (var j = lane; j < p.k; j += WG) {
         var expert = -1;
-        if (token >= 0 && u32(token) < p.known) { expert = i32(table_load(u32(token) * p.k + j)); }
+        if (token >= 0 && u32(token) < p.known) { expert = table_load(u32(token) * p.k + j); }
         if (expert < 0 || u32(expert) >= p.count) { expert = -1; }
         experts_store(row * p.k + j, expert);
     }

@@ -51,9 +51,9 @@ fn prepare_step(shared: &Shared, step: &Step, scratch: &[wgpu::Buffer]) -> Resul
     for (number, binding) in step.spec.bindings().into_iter().enumerate() {
         let (buffer, offset, bytes) = match &step.places[binding.slot] {
             Place::Given { buffer, offset, bytes } => (shared.buffer_of(buffer)?, *offset, *bytes),
-            Place::Scratch { number, offset, bytes } => {
+            Place::Scratch { number, bytes } => {
                 let buffer = scratch.get(*number).ok_or_else(|| shared.failed("a plan without its memory"))?;
-                (buffer, *offset, *bytes)
+                (buffer, 0, *bytes)
             }
             Place::Absent => return Err(shared.failed("a binding of an absent operand")),
         };

@@ -1,8 +1,7 @@
 //! What an operation becomes: kernels, what is bound to each, and how many workgroups run. Made without a driver.
 
-use anychip_core::{Access, Buffer, DType, KvFormat, Matrix, Op, Paged, Reason, ScaleType, Tensor};
-use anychip_shaders as shaders;
-use anychip_shaders::{Constant, MatrixRead, PoolForm, PoolRead, Slot, Spec, Storage, Window};
+use anychip_core::{Buffer, DType, KvFormat, Matrix, Op, Paged, Reason, ScaleType, Tensor};
+use anychip_shaders::{Access, Constant, MatrixRead, PoolForm, PoolRead, Slot, Spec, Storage, Window};
 
 /// What the adapter lets kernels have: all that a plan depends on beside the operation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,6 +38,8 @@ impl Limits {
 
 /// Workgroups of one dimension of a dispatch, as everywhere.
 const MOST_GROUPS: u32 = 65535;
+/// How a pool is read that has no entries.
+const NO_POOL: PoolRead = PoolRead { form: PoolForm::Absent, data_bytes: 0, scale_bytes: 0, page_bytes: 0 };
 /// Bytes that a binding has at least.
 pub(crate) const LEAST_BINDING: u64 = 16;
 
@@ -48,7 +49,7 @@ pub(crate) enum Place {
     /// In an operand of the operation.
     Given { buffer: Buffer, offset: u64, bytes: u64 },
     /// In memory that the plan needs between its kernels, by number.
-    Scratch { number: usize, offset: u64, bytes: u64 },
+    Scratch { number: usize, bytes: u64 },
     /// Nowhere.
     Absent,
 }
@@ -133,11 +134,11 @@ pub(crate) struct Building<'a> {
 
 impl Building<'_> {
     /// An operand that lies at `place`.
-    pub(crate) fn slot(mut self, name: &'static str, storage: Storage, access: shaders::Access, place: Place) -> Self {
+    pub(crate) fn slot(mut self, name: &'static str, storage: Storage, access: Access, place: Place) -> Self {
         let bytes = place.bytes();
         // An operand without elements has nothing to bind. Nobody looks at what it reads as.
         let (storage, windows) = match bytes {
-            0 if matches!(storage, Storage::Absent(_)) => (storage, 0),
+            0 if matches!(storage, Storage::Absent(_) | Storage::NoIntegers) => (storage, 0),
             0 if storage == Storage::I32 => (Storage::NoIntegers, 0),
             0 => (Storage::Absent(0), 0),
             _ if bytes <= self.plan.limits.binding_bytes => (storage, 1),
@@ -150,7 +151,7 @@ impl Building<'_> {
 
     /// A tensor that is read.
     pub(crate) fn read(self, name: &'static str, tensor: &Tensor) -> Self {
-        self.slot(name, storage(tensor.dtype()), shaders::Access::Read, given(tensor))
+        self.slot(name, storage(tensor.dtype()), Access::Read, given(tensor))
     }
 
     /// A tensor that is read, `default` in every element where there is none.
@@ -159,29 +160,19 @@ impl Building<'_> {
             Some(tensor) => self.read(name, tensor),
             None => {
                 let storage = Storage::Absent(default.to_bits());
-                self.slot(name, storage, shaders::Access::Read, Place::Absent)
+                self.slot(name, storage, Access::Read, Place::Absent)
             }
         }
     }
 
     /// A tensor that is written.
     pub(crate) fn write(self, name: &'static str, tensor: &Tensor) -> Self {
-        self.slot(name, storage(tensor.dtype()), shaders::Access::Write, given(tensor))
+        self.slot(name, storage(tensor.dtype()), Access::Write, given(tensor))
     }
 
     /// A tensor that is read and written.
     pub(crate) fn change(self, name: &'static str, tensor: &Tensor) -> Self {
-        self.slot(name, storage(tensor.dtype()), shaders::Access::ReadWrite, given(tensor))
-    }
-
-    /// A tensor as raw bytes: codes, pages.
-    pub(crate) fn bytes(self, name: &'static str, access: Access, tensor: &Tensor) -> Self {
-        let access = match access {
-            Access::Read => shaders::Access::Read,
-            Access::Write => shaders::Access::Write,
-            Access::ReadWrite => shaders::Access::ReadWrite,
-        };
-        self.slot(name, Storage::Bytes, access, given(tensor))
+        self.slot(name, storage(tensor.dtype()), Access::ReadWrite, given(tensor))
     }
 
     /// Builds the kernel on one of the variants of a part.
@@ -211,16 +202,12 @@ impl Building<'_> {
                 ScaleType::Ue8m0 => Storage::UE8M0,
                 ScaleType::F32 => Storage::F32,
             };
-            self = self.slot(scale_name, storage, shaders::Access::Read, given(scales));
+            self = self.slot(scale_name, storage, Access::Read, given(scales));
         }
         // Blocks beyond 2^32 are as good as the whole row.
         let number = |n: usize| u32::try_from(n).unwrap_or(u32::MAX / 2);
         let block = layout.map(|l| (number(l.rows), number(l.cols)));
-        self = self.read(name, matrix.codes());
-        if let Some(slot) = self.step.spec.slots.last_mut() {
-            slot.matrix = Some(MatrixRead { block, aligned });
-        }
-        self
+        self.read(name, matrix.codes()).read_by(block, aligned)
     }
 
     /// A paged pool and its page table, which is called `table_name`.
@@ -237,59 +224,62 @@ impl Building<'_> {
             scale_bytes: format.scale_bytes() as u32,
             page_bytes: format.page_bytes() as u32,
         };
-        let mut kernel = self.read(table_name, &kv.table).bytes(name, access, kv.pool.pages());
-        if let Some(slot) = kernel.step.spec.slots.last_mut() {
-            // A pool without pages has nothing to bind.
-            slot.pool = Some(if slot.windows == 0 { PoolRead { form: PoolForm::Absent, ..pool } } else { pool });
-        }
-        kernel
+        let pages = given(kv.pool.pages());
+        // A pool without pages has nothing to bind.
+        let pool = if pages.bytes() == 0 { NO_POOL } else { pool };
+        self.read(table_name, &kv.table).slot(name, Storage::Bytes, access, pages).pooled(pool)
     }
 
     /// Integers that this call does not have.
     pub(crate) fn none(self, name: &'static str) -> Self {
-        self.slot(name, Storage::I32, shaders::Access::Read, Place::Absent)
+        self.slot(name, Storage::NoIntegers, Access::Read, Place::Absent)
+    }
+
+    /// Integers that this call may not have.
+    pub(crate) fn read_or_none(self, name: &'static str, tensor: Option<&Tensor>) -> Self {
+        match tensor {
+            Some(tensor) => self.read(name, tensor),
+            None => self.none(name),
+        }
     }
 
     /// A pool that this call does not have.
     pub(crate) fn no_pool(self, name: &'static str, table_name: &'static str) -> Self {
-        let absent = Storage::Absent(0);
-        let mut kernel = self.slot(table_name, absent, shaders::Access::Read, Place::Absent);
-        kernel = kernel.slot(name, absent, shaders::Access::Read, Place::Absent);
-        if let Some(slot) = kernel.step.spec.slots.last_mut() {
-            slot.pool = Some(PoolRead { form: PoolForm::Absent, data_bytes: 0, scale_bytes: 0, page_bytes: 0 });
-        }
-        kernel
+        self.none(table_name).read_or(name, None, 0.0).pooled(NO_POOL)
     }
 
     /// A matrix that this call may not have, in which case its elements read as zeros.
-    pub(crate) fn matrix_or_none(
-        mut self,
-        name: &'static str,
-        scale_name: &'static str,
-        matrix: Option<&Matrix>,
-    ) -> Self {
-        if let Some(matrix) = matrix {
-            return self.matrix(name, scale_name, matrix);
+    pub(crate) fn matrix_or_none(self, name: &'static str, scale_name: &'static str, matrix: Option<&Matrix>) -> Self {
+        match matrix {
+            Some(matrix) => self.matrix(name, scale_name, matrix),
+            None => self.read_or(name, None, 0.0).read_by(None, false),
         }
-        self = self.slot(name, Storage::Absent(0), shaders::Access::Read, Place::Absent);
+    }
+
+    /// A tensor that is read in rows of `cols` plain elements; see [`MatrixRead`].
+    pub(crate) fn rows(self, name: &'static str, tensor: &Tensor, cols: usize) -> Self {
+        self.read(name, tensor).read_by(None, cols.is_multiple_of(4))
+    }
+
+    /// Has the operand just added read in rows; see [`MatrixRead`].
+    fn read_by(mut self, block: Option<(u32, u32)>, aligned: bool) -> Self {
         if let Some(slot) = self.step.spec.slots.last_mut() {
-            slot.matrix = Some(MatrixRead { block: None, aligned: false });
+            slot.matrix = Some(MatrixRead { block, aligned });
         }
         self
     }
 
-    /// A tensor that is read in rows of `cols` plain elements; see [`MatrixRead`].
-    pub(crate) fn rows(mut self, name: &'static str, tensor: &Tensor, cols: usize) -> Self {
-        self = self.read(name, tensor);
+    /// Has the operand just added read entry by entry.
+    fn pooled(mut self, pool: PoolRead) -> Self {
         if let Some(slot) = self.step.spec.slots.last_mut() {
-            slot.matrix = Some(MatrixRead { block: None, aligned: cols.is_multiple_of(4) });
+            slot.pool = Some(pool);
         }
         self
     }
 
     /// Memory between kernels.
-    pub(crate) fn scratch(self, name: &'static str, storage: Storage, access: shaders::Access, of: Scratch) -> Self {
-        let place = Place::Scratch { number: of.number, offset: 0, bytes: of.bytes };
+    pub(crate) fn scratch(self, name: &'static str, storage: Storage, access: Access, of: Scratch) -> Self {
+        let place = Place::Scratch { number: of.number, bytes: of.bytes };
         self.slot(name, storage, access, place)
     }
 

@@ -68,6 +68,11 @@ impl Tiling {
         Tiling::new(anychip_shaders::COOPERATIVE, size, [tile; 2], constants)
     }
 
+    /// Tiles that `rows` rows and `cols` columns take, down and across.
+    pub(crate) fn tiles(&self, rows: usize, cols: usize) -> [usize; 2] {
+        [rows.div_ceil(self.rows), cols.div_ceil(self.cols)]
+    }
+
     fn new(variant: &'static str, size: u32, [rows, cols]: [u32; 2], constants: Vec<(&'static str, u32)>) -> Tiling {
         Tiling { variant, size, rows: rows as usize, cols: cols as usize, constants }
     }

@@ -4,7 +4,7 @@
 
 var<private> is_shared: bool;
 
-// Kernels define pair_rows() and pair_experts(); `own_row` counts pairs, or rows of the shared expert.
+// A place counts pairs, or rows of the shared expert.
 fn owner_of(place: u32) -> i32 {
     if (is_shared) { return 0; }
     let e = owner_load(select(p.first_row * p.chosen, 0u, SORTED) + place);
@@ -18,4 +18,16 @@ fn pair_of(place: u32) -> u32 {
 fn row_of(place: u32) -> u32 {
     if (is_shared) { return p.first_row + place; }
     return pair_of(place) / p.chosen;
+}
+
+// Where a workgroup's tile begins, and where its rows end. Tiles of the shared expert are behind those of the pairs.
+struct PairTile { row: u32, rows: u32, col: u32 }
+fn pair_tile(number: u32) -> PairTile {
+    let routed = p.row_tiles * p.col_tiles;
+    is_shared = number >= routed;
+    if (is_shared) {
+        let own = number - routed;
+        return PairTile(own % p.shared_row_tiles * TILE_ROWS, p.rows, own / p.shared_row_tiles * TILE_COLS);
+    }
+    return PairTile(number % p.row_tiles * TILE_ROWS, p.rows * p.chosen, number / p.row_tiles * TILE_COLS);
 }

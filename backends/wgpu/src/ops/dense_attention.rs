@@ -8,7 +8,7 @@ pub(crate) fn plan(op: &DenseAttention, plan: &mut Plan) -> Result<(), Reason> {
     let (batch, rows, heads, depth) = (op.q.size(0), op.q.size(1), op.q.size(2), op.q.size(3));
     let (keys, groups, width) = (op.k.size(1), op.k.size(2), op.v.size(3));
     let tiling = Tiling::of_tiles(&plan.limits, rows);
-    let (row_tiles, col_tiles) = (rows.div_ceil(tiling.rows), width.div_ceil(tiling.cols));
+    let [row_tiles, col_tiles] = tiling.tiles(rows, width);
     plan.kernel("dense_attention")
         .tiled(&tiling, 1)
         .flag("CAUSAL", op.causal)

@@ -21,7 +21,8 @@ pub(crate) fn plan(op: &ExpertFfn, plan: &mut Plan) -> Result<(), Reason> {
     if sizes.rows <= FEW_ROWS {
         let h = plan.scratch(sizes.h_words(sizes.rows));
         h_of(op, plan, &sizes, 0, sizes.rows, None, h);
-        return few(op, plan, &sizes, h);
+        few(op, plan, &sizes, h);
+        return Ok(());
     }
     // What lies between the kernels stays within a binding.
     let most = plan.limits.binding_bytes.min(1 << 29) as usize / 4;
@@ -38,7 +39,7 @@ pub(crate) fn plan(op: &ExpertFfn, plan: &mut Plan) -> Result<(), Reason> {
             .scratch("owner", Storage::I32, Access::Write, sorted.owner)
             .scratch("place", Storage::I32, Access::Write, sorted.place)
             .sizes(&[pairs, sizes.experts, first * sizes.chosen])
-            .run(plan_group(pairs), 1);
+            .run(sorters(pairs), 1);
         h_of(op, plan, &sizes, first, rows, Some(&sorted), h);
         many(op, plan, &sizes, first, rows, &sorted, [h, y]);
     }
@@ -46,7 +47,7 @@ pub(crate) fn plan(op: &ExpertFfn, plan: &mut Plan) -> Result<(), Reason> {
 }
 
 /// Invocations that sort: one workgroup has all of them.
-fn plan_group(pairs: usize) -> u32 {
+fn sorters(pairs: usize) -> u32 {
     if pairs > 1024 { 256 } else { 64 }
 }
 
@@ -111,7 +112,7 @@ impl Building<'_> {
     /// Whose the pairs are: sorted, or as they come.
     fn pairs(self, op: &ExpertFfn, sorted: Option<&Sorted>) -> Self {
         match sorted {
-            None => self.read("owner", &op.experts).flag("SORTED", false).read_or("order", None, 0.0),
+            None => self.read("owner", &op.experts).flag("SORTED", false).none("order"),
             Some(sorted) => self
                 .scratch("owner", Storage::I32, Access::Read, sorted.owner)
                 .flag("SORTED", true)
@@ -135,8 +136,7 @@ fn h_of(
     let each = sizes.rows_each(rows, sorted.is_some());
     let tiling = Tiling::of_codes(&plan.limits, each, sizes.depth, &op.x, &weights);
     let pairs = rows * sizes.chosen;
-    let tiles = [pairs.div_ceil(tiling.rows), sizes.inner.div_ceil(tiling.cols)];
-    let shared_tiles = [rows.div_ceil(tiling.rows), sizes.shared_inner.div_ceil(tiling.cols)];
+    let [tiles, shared_tiles] = [tiling.tiles(pairs, sizes.inner), tiling.tiles(rows, sizes.shared_inner)];
     let mut kernel = plan
         .kernel("expert_ffn_in")
         .tiled(&tiling, 2)
@@ -168,9 +168,9 @@ fn h_of(
 }
 
 /// Queues the sums of W2 h of few rows.
-fn few(op: &ExpertFfn, plan: &mut Plan, sizes: &Sizes, h: Scratch) -> Result<(), Reason> {
+fn few(op: &ExpertFfn, plan: &mut Plan, sizes: &Sizes, h: Scratch) {
     let tiling = Tiling::of(&plan.limits, 1);
-    let col_tiles = sizes.depth.div_ceil(tiling.cols);
+    let [_, col_tiles] = tiling.tiles(1, sizes.depth);
     plan.kernel("expert_ffn_out")
         .tiled(&tiling, 1)
         .flag("SERVED", sizes.served.is_some())
@@ -182,7 +182,6 @@ fn few(op: &ExpertFfn, plan: &mut Plan, sizes: &Sizes, h: Scratch) -> Result<(),
         .write("out", &op.out)
         .sizes(&[sizes.rows, sizes.chosen, sizes.experts, sizes.inner, sizes.shared_inner, sizes.depth, col_tiles])
         .run_tiles(&tiling, sizes.rows * col_tiles);
-    Ok(())
 }
 
 /// Queues W2 h of the sorted pairs of `rows` rows from `first` on, and their sums.
@@ -196,8 +195,7 @@ fn many(
     [h, y]: [Scratch; 2],
 ) {
     let tiling = Tiling::of(&plan.limits, sizes.rows_each(rows, true));
-    let (row_tiles, col_tiles) =
-        ((rows * sizes.chosen).div_ceil(tiling.rows), sizes.depth.div_ceil(tiling.cols));
+    let [row_tiles, col_tiles] = tiling.tiles(rows * sizes.chosen, sizes.depth);
     let shared_tiles = if sizes.has_shared { rows.div_ceil(tiling.rows) } else { 0 };
     plan.kernel("expert_ffn_down")
         .tiled(&tiling, 1)

@@ -20,7 +20,7 @@ pub(crate) fn plan(op: &ExpertGemm, plan: &mut Plan) -> Result<(), Reason> {
         .run(group, rows);
     // A tile is as high as an expert has rows, on average.
     let tiling = Tiling::of_codes(&plan.limits, rows.div_ceil(experts.max(1)), depth, &op.x, &[&op.w]);
-    let (row_tiles, col_tiles) = (rows.div_ceil(tiling.rows), cols.div_ceil(tiling.cols));
+    let [row_tiles, col_tiles] = tiling.tiles(rows, cols);
     plan.kernel("expert_gemm")
         .tiled(&tiling, 1)
         .matrix("x", "x_scale", &op.x)

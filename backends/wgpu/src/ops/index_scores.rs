@@ -1,13 +1,14 @@
 use crate::plan::Plan;
 use crate::product::Tiling;
 use anychip_core::ops::{IndexScores, Rounding};
-use anychip_core::{Access, Reason};
+use anychip_core::Reason;
+use anychip_shaders::Access;
 
 /// `out[t,e] = sum_h (scale * weights[t,h]) * max(0, q[t,h] . k_e)` for the entries that row `t` may see, else -inf
 pub(crate) fn plan(op: &IndexScores, plan: &mut Plan) -> Result<(), Reason> {
     let (rows, heads, width, depth) = (op.weights.size(0), op.weights.size(1), op.out.size(1), op.q.cols());
     let (tiling, kv) = (Tiling::of_tiles(&plan.limits, heads), &op.keys);
-    let tiles = width.div_ceil(tiling.cols);
+    let [_, tiles] = tiling.tiles(heads, width);
     plan.kernel("index_scores")
         .tiled(&tiling, 1)
         .flag("STEPS", op.rounding == Rounding::Bf16)

@@ -1,6 +1,7 @@
 use crate::plan::Plan;
 use anychip_core::ops::KvStore;
-use anychip_core::{Access, KvFormat, Reason};
+use anychip_core::{KvFormat, Reason};
+use anychip_shaders::Access;
 
 /// Row `t` becomes entry `entries[t]` of its sequence.
 pub(crate) fn plan(op: &KvStore, plan: &mut Plan) -> Result<(), Reason> {

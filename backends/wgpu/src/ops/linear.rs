@@ -7,7 +7,7 @@ use anychip_core::ops::Linear;
 pub(crate) fn plan(op: &Linear, plan: &mut Plan) -> Result<(), Reason> {
     let (rows, groups, cols, depth) = (op.x.rows(), op.w.groups(), op.w.rows(), op.w.cols());
     let tiling = Tiling::of_codes(&plan.limits, rows, depth, &op.x, &[&op.w]);
-    let (row_tiles, col_tiles) = (rows.div_ceil(tiling.rows), cols.div_ceil(tiling.cols));
+    let [row_tiles, col_tiles] = tiling.tiles(rows, cols);
     plan.kernel("linear")
         .tiled(&tiling, 1)
         .matrix_in("x", "x_scale", &op.x, depth)

@@ -72,7 +72,7 @@ impl Product {
     fn add(self, op: &NewtonSchulz, plan: &mut Plan, factors: [f32; 2], transposed: bool) {
         let [rows, cols, depth] = self.sizes;
         let tiling = Tiling::of(&plan.limits, rows);
-        let (row_tiles, col_tiles) = (rows.div_ceil(tiling.rows), cols.div_ceil(tiling.cols));
+        let [row_tiles, col_tiles] = tiling.tiles(rows, cols);
         let kernel = plan
             .kernel("newton_schulz")
             .tiled(&tiling, 1)

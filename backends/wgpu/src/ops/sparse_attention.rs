@@ -1,8 +1,8 @@
 use crate::plan::{Building, Plan};
 use crate::product::Tiling;
 use anychip_core::ops::{KeyScope, Rounding, SparseAttention};
-use anychip_core::{Access, Reason};
-use anychip_shaders::{self as shaders, Storage};
+use anychip_core::Reason;
+use anychip_shaders::{Access, Storage};
 
 /// `out[t,h] = sum_j exp(z_j - m) K_j / (sum_j exp(z_j - m) + exp(sink[h] - m))`: the scores of all places, then their softmax
 /// and the weighted sum.
@@ -20,8 +20,8 @@ pub(crate) fn plan(op: &SparseAttention, plan: &mut Plan) -> Result<(), Reason> 
         })
     });
     let tiling = Tiling::of_tiles(&plan.limits, heads);
-    let (head_tiles, place_tiles) = (heads.div_ceil(tiling.rows), places.div_ceil(tiling.cols));
-    let col_tiles = depth.div_ceil(tiling.cols);
+    let [head_tiles, place_tiles] = tiling.tiles(heads, places);
+    let [_, col_tiles] = tiling.tiles(heads, depth);
     // Scores lie between the two kernels, as many rows of them as a binding holds.
     let most = plan.limits.binding_bytes.min(1 << 28) as usize / 4;
     let chunk = (most / (heads * places).max(1)).clamp(1, rows);
@@ -33,7 +33,7 @@ pub(crate) fn plan(op: &SparseAttention, plan: &mut Plan) -> Result<(), Reason> 
             .tiled(&tiling, 1)
             .rows("q", &op.q, depth)
             .scopes([first, second])
-            .scratch("z", Storage::F32, shaders::Access::Write, z)
+            .scratch("z", Storage::F32, Access::Write, z)
             .sizes(&sizes)
             .sizes(&[place_tiles])
             .sizes(&tables.concat())
@@ -43,7 +43,7 @@ pub(crate) fn plan(op: &SparseAttention, plan: &mut Plan) -> Result<(), Reason> 
             .tiled(&tiling, 1)
             .flag("BF16", op.rounding == Rounding::Bf16)
             .scopes([first, second])
-            .scratch("z", Storage::F32, shaders::Access::Read, z)
+            .scratch("z", Storage::F32, Access::Read, z)
             .read("sink", &op.sink)
             .write("out", &op.out)
             .sizes(&sizes)
