@@ -52,7 +52,7 @@ pub(crate) struct DevicesArgs {
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct ConformanceArgs {
-    /// Device to judge; may be repeated [default: all]
+    /// Device to judge; may be repeated [default: reference and cpu]
     #[arg(long = "device", value_name = "D")]
     pub(crate) devices: Vec<String>,
     /// Operation to judge; may be repeated [default: all]

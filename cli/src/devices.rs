@@ -13,26 +13,36 @@ pub(crate) enum Name {
     Reference,
     /// The CPU.
     Cpu,
+    /// A Vulkan adapter by its number, or the first.
+    #[cfg(feature = "wgpu")]
+    Wgpu(Option<usize>),
 }
 
-/// The devices of this build, in the order in which they are listed.
-pub(crate) const BUILT: [Name; 2] = [Name::Reference, Name::Cpu];
+/// The devices that every machine has, in the order in which they are listed.
+pub(crate) const EVERYWHERE: [Name; 2] = [Name::Reference, Name::Cpu];
+
+/// Names of this build's devices.
+const BUILT: &str = if cfg!(feature = "wgpu") { "reference, cpu, wgpu[:N]" } else { "reference, cpu" };
 
 /// Names of backends which this build does not have.
-pub(crate) const ABSENT: [&str; 2] = ["wgpu[:N]", "ascend[:PROFILE]"];
+pub(crate) const ABSENT: &[&str] =
+    if cfg!(feature = "wgpu") { &["ascend[:PROFILE]"] } else { &["wgpu[:N]", "ascend[:PROFILE]"] };
 
 impl Name {
     /// The device that `given` names on the command line.
     pub(crate) fn of(given: &str) -> Result<Name, Failure> {
-        if let Some(name) = BUILT.into_iter().find(|name| name.to_string() == given) {
+        if let Some(name) = EVERYWHERE.into_iter().find(|name| name.to_string() == given) {
             return Ok(name);
         }
-        let built = BUILT.map(|name| name.to_string()).join(", ");
+        #[cfg(feature = "wgpu")]
+        if let Some(number) = adapter(given) {
+            return Ok(Name::Wgpu(number));
+        }
         if absent(given) {
             let cause = "this build does not have its backend".into();
-            return Err(Error::Unavailable { device: given.into(), cause, mend: format!("use one of: {built}") }.into());
+            return Err(Error::Unavailable { device: given.into(), cause, mend: format!("use one of: {BUILT}") }.into());
         }
-        let known = format!("{built} (and {} in builds that have them)", ABSENT.join(", "));
+        let known = format!("{BUILT} (and {} in builds that have them)", ABSENT.join(", "));
         Err(Failure::UnknownDevice { name: given.into(), known })
     }
 
@@ -48,30 +58,61 @@ impl Name {
         Ok(names)
     }
 
+    /// The devices of this machine: those that are everywhere, and each adapter under its number.
+    pub(crate) fn found() -> Vec<Name> {
+        #[cfg(not(feature = "wgpu"))]
+        let adapters = [];
+        #[cfg(feature = "wgpu")]
+        let adapters = (0..anychip_wgpu::descriptions().len()).map(|number| Name::Wgpu(Some(number)));
+        EVERYWHERE.into_iter().chain(adapters).collect()
+    }
+
+    /// Backends of this build that found nothing to run on, each with the mend.
+    pub(crate) fn missing(found: &[Name]) -> Vec<Error> {
+        #[cfg(feature = "wgpu")]
+        if !found.iter().any(|name| matches!(name, Name::Wgpu(_))) {
+            return Name::Wgpu(None).open().err().into_iter().collect();
+        }
+        let _ = found;
+        Vec::new()
+    }
+
     /// Opens the device as it is.
-    pub(crate) fn open(self) -> Box<dyn Device> {
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`] where the machine has no such device, with the mend.
+    pub(crate) fn open(self) -> Result<Box<dyn Device>, Error> {
         match self {
             Name::Reference => {
                 // The oracle's operands are host memory: its limit is the machine's, which the CPU knows.
                 let memory = anychip_cpu::open().info().memory_bytes;
-                anychip_reference::open(memory.unwrap_or(u64::MAX / 2))
+                Ok(anychip_reference::open(memory.unwrap_or(u64::MAX / 2)))
             }
-            Name::Cpu => anychip_cpu::open(),
+            Name::Cpu => Ok(anychip_cpu::open()),
+            #[cfg(feature = "wgpu")]
+            Name::Wgpu(number) => anychip_wgpu::open(number),
         }
     }
 
     /// Opens the device so that it stops at Ctrl-C.
-    pub(crate) fn open_interruptible(self) -> Arc<dyn Device> {
-        Interruptible::over(self.open(), interrupt::flag())
+    ///
+    /// # Errors
+    /// Those of [`open`](Name::open).
+    pub(crate) fn open_interruptible(self) -> Result<Arc<dyn Device>, Error> {
+        Ok(Interruptible::over(self.open()?, interrupt::flag()))
     }
 }
 
 impl fmt::Display for Name {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Name::Reference => "reference",
-            Name::Cpu => "cpu",
-        })
+        match self {
+            Name::Reference => f.write_str("reference"),
+            Name::Cpu => f.write_str("cpu"),
+            #[cfg(feature = "wgpu")]
+            Name::Wgpu(None) => f.write_str("wgpu"),
+            #[cfg(feature = "wgpu")]
+            Name::Wgpu(Some(number)) => write!(f, "wgpu:{number}"),
+        }
     }
 }
 
@@ -79,9 +120,17 @@ impl fmt::Display for Name {
 fn absent(name: &str) -> bool {
     match name.split_once(':') {
         None => matches!(name, "wgpu" | "ascend"),
-        Some(("wgpu", number)) => number.parse::<u32>().is_ok(),
         Some(("ascend", profile)) => !profile.is_empty(),
-        Some(_) => false,
+        Some(_) => adapter(name).is_some(),
+    }
+}
+
+/// The adapter that a name means: of `wgpu:1` the number, of `wgpu` whichever is first.
+fn adapter(name: &str) -> Option<Option<usize>> {
+    match name.strip_prefix("wgpu")? {
+        "" => Some(None),
+        // No second name for a device: `wgpu:01` is none.
+        rest => rest.strip_prefix(':')?.parse().ok().filter(|n| rest == format!(":{n}")).map(Some),
     }
 }
 
@@ -91,17 +140,27 @@ mod tests {
     use super::*;
 
     #[test]
-    fn built_devices_open_under_their_names() {
-        for name in BUILT {
+    fn devices_open_under_their_names() {
+        for name in Name::found() {
             assert_eq!(Name::of(&name.to_string()).unwrap(), name);
-            assert_eq!(name.open().info().name, name.to_string());
-            assert_eq!(name.open_interruptible().info().name, name.to_string());
+            assert_eq!(name.open().unwrap().info().name, name.to_string());
+            assert_eq!(name.open_interruptible().unwrap().info().name, name.to_string());
         }
     }
 
     #[test]
+    fn an_adapter_is_one_by_its_number_or_the_first() {
+        let of = |names: [&str; 7]| names.map(adapter);
+        let none = None;
+        let given = ["wgpu", "wgpu:0", "wgpu:12", "wgpu:", "wgpu:x", "wgpu:01", "wgpu:+1"];
+        assert_eq!(of(given), [Some(None), Some(Some(0)), Some(Some(12)), none, none, none, none]);
+    }
+
+    #[test]
     fn other_names_say_which_devices_there_are() {
-        for name in ["wgpu", "wgpu:1", "ascend", "ascend:910b"] {
+        let of_no_build = ["ascend", "ascend:910b"];
+        let without: &[&str] = if cfg!(feature = "wgpu") { &[] } else { &["wgpu", "wgpu:1"] };
+        for name in of_no_build.iter().chain(without) {
             let message = Name::of(name).unwrap_err().to_string();
             assert!(message.contains("this build") && message.contains("reference, cpu"), "{message}");
         }

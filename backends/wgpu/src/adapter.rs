@@ -2,18 +2,21 @@
 
 use crate::plan::Limits;
 use anychip_core::Error;
-use wgpu::{Adapter, Backends, Features, Instance, InstanceDescriptor};
+use wgpu::{Adapter, Backends, DeviceType, Features, Instance, InstanceDescriptor};
 
 /// What makes a Vulkan driver available where there is none.
 pub const MEND: &str = "install a Vulkan driver: the GPU vendor's, or in software `apt-get install \
                         --no-install-recommends mesa-vulkan-drivers libvulkan1`";
 
-/// Every adapter, in the drivers' order. OpenGL and the like are never looked at: their compute is not what kernels need.
+/// Every adapter in the drivers' order, those in software after the chips: `wgpu` alone means the first. OpenGL and the
+/// like are never looked at: their compute is not what kernels need.
 pub(crate) fn adapters() -> Vec<Adapter> {
     let mut descriptor = InstanceDescriptor::new_without_display_handle();
     descriptor.backends = Backends::VULKAN;
     let instance = Instance::new(descriptor);
-    pollster::block_on(instance.enumerate_adapters(Backends::VULKAN))
+    let mut all = pollster::block_on(instance.enumerate_adapters(Backends::VULKAN));
+    all.sort_by_key(|adapter| adapter.get_info().device_type == DeviceType::Cpu);
+    all
 }
 
 /// The adapter of a number, with the name that it goes by.
@@ -57,6 +60,6 @@ pub(crate) fn limits(adapter: &Adapter) -> Limits {
         alignment: limits.min_storage_buffer_offset_alignment as u64,
         workgroup_bytes: limits.max_compute_workgroup_storage_size,
         workgroup_size: limits.max_compute_invocations_per_workgroup,
-        is_cpu: adapter.get_info().device_type == wgpu::DeviceType::Cpu,
+        is_cpu: adapter.get_info().device_type == DeviceType::Cpu,
     }
 }

@@ -81,7 +81,7 @@ fn tell(output: &mut Output, what: &str, found: &[Finding]) -> Result<(), Failur
 /// The same cases here; Ctrl-C ends the command.
 fn again(device: Name, report: &CheckedReport) -> Result<RunAgain, Failure> {
     let line = Line::items(&device.to_string(), report.results);
-    let found = report.run_again(&*device.open(), &mut |_| {
+    let found = report.run_again(&*device.open()?, &mut |_| {
         line.step();
         !interrupt::raised()
     });

@@ -1,7 +1,7 @@
 //! `anychip conformance`: every operation of a device, judged against the oracle.
 
 use crate::args::ConformanceArgs;
-use crate::devices::{BUILT, Name};
+use crate::devices::{EVERYWHERE, Name};
 use crate::error::Failure;
 use crate::output::{Output, Report as File, note};
 use crate::progress::Line;
@@ -39,7 +39,7 @@ pub(crate) fn run(args: &ConformanceArgs) -> Result<Outcome, Failure> {
     }
     let junit_file = args.junit.as_deref().map(File::begin).transpose()?;
     let html_file = args.html.as_deref().map(File::begin).transpose()?;
-    let devices = if args.devices.is_empty() { BUILT.to_vec() } else { Name::of_all(&args.devices)? };
+    let devices = if args.devices.is_empty() { EVERYWHERE.to_vec() } else { Name::of_all(&args.devices)? };
     let selection = selection(args)?;
     let unused = unused(&selection)?;
     if !unused.is_empty() && args.case.is_none() && args.ops.is_empty() {
@@ -72,7 +72,7 @@ pub(crate) fn run(args: &ConformanceArgs) -> Result<Outcome, Failure> {
 /// Runs the selected cases on a device; Ctrl-C ends the run with what there is.
 pub(super) fn judge(device: Name, selection: &Selection) -> Result<Report, Failure> {
     let line = Line::items(&device.to_string(), selection.cases()?.len());
-    let report = run_suite(&*device.open(), selection, &mut |_| {
+    let report = run_suite(&*device.open()?, selection, &mut |_| {
         line.step();
         !interrupt::raised()
     })?;
@@ -117,7 +117,7 @@ fn judge_isolated(device: Name, selection: &Selection, args: &ConformanceArgs) -
         Ok(child)
     };
     let isolation = Isolation { command: &command, timeout: Duration::from_secs(args.timeout), batch: BATCH };
-    let report = run_isolated(&*device.open(), selection, &isolation, &mut |_| {
+    let report = run_isolated(&*device.open()?, selection, &isolation, &mut |_| {
         line.step();
         !interrupt::raised()
     })?;
@@ -129,7 +129,7 @@ fn child(args: &ConformanceArgs) -> Result<Outcome, Failure> {
     let selection = selection(args)?;
     let cases = selection.cases()?;
     for device in Name::of_all(&args.devices)? {
-        serve(&*device.open(), &cases, &selection, io::stdin().lock(), io::stdout())
+        serve(&*device.open()?, &cases, &selection, io::stdin().lock(), io::stdout())
             .map_err(|source| Failure::Stdout { source })?;
     }
     Ok(Outcome::Passed)
@@ -144,10 +144,10 @@ struct ReplayDocument {
 
 /// Runs a saved failure again, over the bytes in its file.
 fn again(args: &ConformanceArgs, file: &Path, mut output: Output) -> Result<Outcome, Failure> {
-    let devices = if args.devices.is_empty() { BUILT.to_vec() } else { Name::of_all(&args.devices)? };
+    let devices = if args.devices.is_empty() { EVERYWHERE.to_vec() } else { Name::of_all(&args.devices)? };
     let mut replayed = Vec::new();
     for device in devices {
-        let found = replay(&*device.open(), file, &Selection::default())?;
+        let found = replay(&*device.open()?, file, &Selection::default())?;
         interrupt::check()?;
         let verdict = if found.report.passed { "no longer fails" } else { "still does not pass" };
         output.line(&format!("{}: on {device} it {verdict}", found.case))?;

@@ -11,7 +11,7 @@ use anychip_conformance::faults::{faults, score};
 pub(crate) fn run(args: &FaultsArgs) -> Result<Outcome, Failure> {
     let mut output = Output::begin(args.json.target.as_deref())?;
     let line = Line::items("faults", faults().len());
-    let report = score(&Name::Cpu.open().into(), args.seed, args.seeds, &mut |_| {
+    let report = score(&Name::Cpu.open()?.into(), args.seed, args.seeds, &mut |_| {
         line.step();
         !interrupt::raised()
     })?;

@@ -175,7 +175,7 @@ impl Run {
     pub(super) fn open(device: Name, dir: &Path, precision: Precision, context: usize) -> Result<Run, Failure> {
         let line = Line::bytes(&format!("{device}: loading"));
         let options = Options { precision, context, ..Options::default() };
-        Ok(Run { model: Model::open(device.open_interruptible(), dir, options, &line, interrupt::flag())? })
+        Ok(Run { model: Model::open(device.open_interruptible()?, dir, options, &line, interrupt::flag())? })
     }
 
     fn fallbacks(&self) -> Vec<(String, u64)> {

@@ -93,7 +93,7 @@ impl Subject<'_> {
         let options = Options { precision, context: tokens.max(1), ..Options::default() };
         let mut model = {
             let line = Line::bytes(&format!("{device}: loading"));
-            Model::open(device.open_interruptible(), self.dir, options, &line, interrupt::flag())?
+            Model::open(device.open_interruptible()?, self.dir, options, &line, interrupt::flag())?
         };
         for &form in forms {
             let verdict = {

@@ -117,3 +117,20 @@ pub fn write(dir: &Path, name: &str, text: &str) -> String {
     fs::write(dir.join(name), text).unwrap();
     dir.join(name).to_str().unwrap().to_owned()
 }
+
+/// A Vulkan loader that finds no driver.
+pub const NO_DRIVER: [(&str, &str); 2] = [("VK_ICD_FILENAMES", "/nonexistent"), ("VK_DRIVER_FILES", "/nonexistent")];
+
+/// Whether there is a Vulkan driver to run on. Where there is none the test says that it is skipped, and fails where
+/// `ANYCHIP_REQUIRE` names wgpu.
+pub fn vulkan() -> bool {
+    let found = document(&["devices", "--json"]);
+    let adapter = |device: &Value| device["name"] == "wgpu:0";
+    let there = found["devices"].as_array().unwrap().iter().any(adapter);
+    let required = std::env::var("ANYCHIP_REQUIRE").is_ok_and(|names| names.split(',').any(|name| name == "wgpu"));
+    assert!(there || !required, "ANYCHIP_REQUIRE names wgpu, and there is none: {}", found["unavailable"]);
+    if !there {
+        println!("SKIPPED: {}", found["unavailable"]);
+    }
+    there
+}
