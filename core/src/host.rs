@@ -3,6 +3,7 @@
 //! A backend brings one thing, [`Kernels`]; [`HostDevice`] is the rest. Work runs within the call that queues it, one
 //! operation at a time per device, so that kernels may use every core without asking who else does.
 
+pub use crate::host_memory::{free_memory, total_memory};
 use crate::{
     Buffer, Clock, Device, DeviceId, DeviceInfo, Error, Event, EventState, Memory, Numerics, Op, Result, Stream,
     Support, Tensor, Timestamp,

@@ -49,6 +49,7 @@ mod fallback;
 pub mod formats;
 pub mod forward;
 pub mod host;
+mod host_memory;
 mod kv;
 mod matrix;
 mod numerics;

@@ -13,7 +13,7 @@ mod pages;
 #[cfg(test)]
 mod testing;
 
-use anychip_core::host::{HostDevice, Kernels};
+use anychip_core::host::{HostDevice, Kernels, total_memory};
 use anychip_core::ops::OpKind;
 use anychip_core::{Device, Numerics, Op, Result, Support};
 
@@ -22,7 +22,7 @@ pub struct CpuKernels;
 
 /// Opens the CPU with as much memory as the machine has.
 pub fn open() -> Box<dyn Device> {
-    open_with_limit(machine_memory().unwrap_or(u64::MAX / 2))
+    open_with_limit(total_memory().unwrap_or(u64::MAX / 2))
 }
 
 /// Opens the CPU with at most `bytes` bytes of memory for tensors.
@@ -105,15 +105,6 @@ fn numerics(op: &Op) -> Numerics {
         _ => 1.0,
     };
     Numerics { function_ulps, ..Numerics::f32() }
-}
-
-/// What this process may use, in bytes, where the system says so: the machine's memory, or its container's limit.
-fn machine_memory() -> Option<u64> {
-    let limit = std::fs::read_to_string("/sys/fs/cgroup/memory.max").ok().and_then(|max| max.trim().parse().ok());
-    let meminfo = std::fs::read_to_string("/proc/meminfo").ok()?;
-    let total = meminfo.lines().find_map(|line| line.strip_prefix("MemTotal:"))?;
-    let kibibytes: u64 = total.trim().strip_suffix("kB")?.trim().parse().ok()?;
-    Some(kibibytes.checked_mul(1024)?.min(limit.unwrap_or(u64::MAX)))
 }
 
 /// Model and threads: `AMD EPYC 9654, 96 threads`.

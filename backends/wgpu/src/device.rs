@@ -5,6 +5,7 @@ use crate::pipelines::Pipelines;
 use crate::shared::{Counters, Heap, Shared};
 use crate::stream::GpuStream;
 use crate::{adapter, ops};
+use anychip_core::host::total_memory;
 use anychip_core::{Buffer, Clock, Device, DeviceId, DeviceInfo, Error, Numerics, Op, Result, Stream, Support};
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, OnceLock};
@@ -63,7 +64,7 @@ impl GpuDevice {
         let limits = adapter::limits(&adapter);
         let clock = Features::TIMESTAMP_QUERY | Features::TIMESTAMP_QUERY_INSIDE_ENCODERS;
         let tick = features.contains(clock).then(|| queue.get_timestamp_period() as f64);
-        let memory = if limits.is_cpu { machine_memory() } else { None };
+        let memory = if limits.is_cpu { total_memory() } else { None };
         let mut info = DeviceInfo::new(DeviceId::unique(), name, adapter::description(&adapter));
         info.memory_bytes = memory;
         info.max_allocation = adapter.limits().max_buffer_size.min(memory.unwrap_or(u64::MAX)) / 16 * 16;
@@ -93,15 +94,6 @@ fn pipeline_cache(device: &wgpu::Device) -> wgpu::PipelineCache {
     unsafe {
         device.create_pipeline_cache(&PipelineCacheDescriptor { label: None, data: None, fallback: true })
     }
-}
-
-/// Memory of the machine, which is also that of an adapter in software. `None` where the system does not say.
-fn machine_memory() -> Option<u64> {
-    let limit = std::fs::read_to_string("/sys/fs/cgroup/memory.max").ok().and_then(|max| max.trim().parse().ok());
-    let meminfo = std::fs::read_to_string("/proc/meminfo").ok()?;
-    let total = meminfo.lines().find_map(|line| line.strip_prefix("MemTotal:"))?;
-    let kibibytes: u64 = total.trim().strip_suffix("kB")?.trim().parse().ok()?;
-    Some(kibibytes.checked_mul(1024)?.min(limit.unwrap_or(u64::MAX)))
 }
 
 impl Device for GpuDevice {

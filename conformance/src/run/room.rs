@@ -1,6 +1,7 @@
 //! Whether there is memory for a case, on the device and on the host.
 
 use crate::case::Case;
+use anychip_core::host::free_memory;
 use anychip_core::{DeviceInfo, Error};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -12,7 +13,7 @@ pub(crate) fn alone() -> MutexGuard<'static, ()> {
 
 /// Why the host cannot judge a case: its memory, where the system says how much of it is free.
 pub(super) fn none_on_host(case: &Case) -> Option<String> {
-    let (need, free) = (case.host_bytes(), free_bytes()?);
+    let (need, free) = (case.host_bytes(), free_memory()?);
     (need > free).then(|| format!("free memory of the host must be at least {need} bytes, got {free}"))
 }
 
@@ -29,26 +30,6 @@ pub(crate) fn none_on_device(info: &DeviceInfo, error: &Error) -> Option<String>
 pub(super) fn none_for_much(error: &Error) -> Option<String> {
     let Error::OutOfMemory { requested, available, .. } = error else { return None };
     Some(format!("free memory of the device must be at least {requested} bytes, got {available}"))
-}
-
-/// Memory that a process can have without another giving up any. `None` where the system does not say.
-fn free_bytes() -> Option<u64> {
-    let meminfo = std::fs::read_to_string("/proc/meminfo").ok()?;
-    let free = meminfo.lines().find_map(|line| line.strip_prefix("MemAvailable:"))?;
-    let kibibytes: u64 = free.trim().strip_suffix("kB")?.trim().parse().ok()?;
-    Some(kibibytes.saturating_mul(1024).min(free_in_group().unwrap_or(u64::MAX)))
-}
-
-/// The same within a container's limit. Cached files count as used there, and can go.
-fn free_in_group() -> Option<u64> {
-    let file = |name: &str| std::fs::read_to_string(format!("/sys/fs/cgroup/memory.{name}")).ok();
-    let number = |name: &str| file(name)?.trim().parse::<u64>().ok();
-    let cached = file("stat").and_then(|stat| {
-        let line = stat.lines().find_map(|line| line.strip_prefix("inactive_file "))?;
-        line.trim().parse::<u64>().ok()
-    });
-    let used = number("current")?.saturating_sub(cached.unwrap_or(0));
-    Some(number("max")?.saturating_sub(used))
 }
 
 #[cfg(test)]
@@ -72,7 +53,7 @@ mod tests {
     fn a_case_that_takes_more_than_there_is_does_not_run() {
         let case = crate::cases(crate::Profile::Quick, 0).pop().unwrap();
         assert_eq!(none_on_host(&case), None);
-        if free_bytes().is_some() {
+        if free_memory().is_some() {
             assert!(none_on_host(&case.taking(u64::MAX)).unwrap().contains("must be at least 18446744073709551615"));
         }
     }
