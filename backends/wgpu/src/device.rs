@@ -1,8 +1,8 @@
 //! Opening an adapter, and the contract's device over it.
 
 use crate::memory::allocate;
-use crate::pipelines::Pipelines;
-use crate::shared::{Counters, Heap, Shared};
+use crate::pipelines::{Checks, Pipelines};
+use crate::shared::{Counters, Heap, Queued, Shared};
 use crate::stream::GpuStream;
 use crate::{adapter, ops};
 use anychip_core::host::total_memory;
@@ -27,11 +27,11 @@ pub fn descriptions() -> Vec<String> {
 /// # Errors
 /// [`Error::Unavailable`] when there is no such adapter, with the mend, or when it lacks what every kernel needs.
 pub fn open(number: Option<usize>) -> Result<Box<dyn Device>> {
-    Ok(Box::new(GpuDevice::open(number)?))
+    Ok(Box::new(GpuDevice::open(number, Checks::OF_THIS_BUILD)?))
 }
 
 impl GpuDevice {
-    pub(crate) fn open(number: Option<usize>) -> Result<GpuDevice> {
+    pub(crate) fn open(number: Option<usize>, checks: Checks) -> Result<GpuDevice> {
         let (name, adapter) = adapter::adapter(number)?;
         let unavailable = |cause: String| Error::Unavailable {
             device: name.clone(),
@@ -76,9 +76,11 @@ impl GpuDevice {
             limits,
             device,
             queue,
+            checks,
             pipelines: Pipelines::cached(cache),
             heap: Heap { limit: memory.unwrap_or(u64::MAX), used: AtomicU64::new(0) },
             counters: Counters::default(),
+            queued: Queued::default(),
             lost,
             tick,
             origin: Instant::now(),
@@ -106,7 +108,7 @@ impl Device for GpuDevice {
     }
 
     fn open_stream(&self) -> Result<Box<dyn Stream>> {
-        self.shared.alive()?;
+        self.shared.poll()?;
         Ok(Box::new(GpuStream::new(self.shared.clone())))
     }
 

@@ -16,6 +16,12 @@ mod plan;
 mod shared;
 mod staging;
 mod stream;
+#[cfg(test)]
+mod tests;
+
+// What the tests call this crate by, inside of it and beside it.
+#[cfg(test)]
+extern crate self as anychip_wgpu;
 
 pub use adapter::MEND;
 pub use device::{descriptions, open};

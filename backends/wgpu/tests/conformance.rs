@@ -1,16 +1,13 @@
 //! Every case of anychip's catalogue on the first Vulkan adapter, one test each.
 
+mod common;
+
 use anychip_conformance::Tests;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    if anychip_wgpu::descriptions().is_empty() {
-        if std::env::var("ANYCHIP_REQUIRE").is_ok_and(|devices| devices.split(',').any(|device| device == "wgpu")) {
-            eprintln!("error: ANYCHIP_REQUIRE names wgpu, and there is no Vulkan driver; {}", anychip_wgpu::MEND);
-            return ExitCode::FAILURE;
-        }
-        println!("SKIPPED: no Vulkan driver was found; {}", anychip_wgpu::MEND);
-        return ExitCode::SUCCESS;
+    match common::driver() {
+        true => Tests::of(|| anychip_wgpu::open(None)).main(),
+        false => ExitCode::SUCCESS,
     }
-    Tests::of(|| anychip_wgpu::open(None)).main()
 }
