@@ -9,6 +9,7 @@ mod copies;
 mod device;
 mod dispatch;
 mod event;
+mod kernels;
 mod memory;
 mod ops;
 mod pipelines;
@@ -25,4 +26,5 @@ extern crate self as anychip_wgpu;
 
 pub use adapter::MEND;
 pub use device::{descriptions, open};
+pub use kernels::{KernelUse, kernels_of};
 pub use plan::Limits;
