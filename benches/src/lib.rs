@@ -42,7 +42,7 @@ pub mod prelude {
 #[non_exhaustive]
 pub enum BenchError {
     /// There is no device of this name.
-    #[error("there is no device `{0}`; set ANYCHIP_BENCH_DEVICE to cpu or reference")]
+    #[error("there is no device `{0}`; set ANYCHIP_BENCH_DEVICE to cpu, reference, wgpu or wgpu:N")]
     UnknownDevice(String),
     /// The operation's description is invalid, or the device failed or does not run it.
     #[error(transparent)]
@@ -52,14 +52,18 @@ pub enum BenchError {
     Wrong(String),
 }
 
-/// Opens the device of a name, `cpu` or `reference`.
+/// Opens the device of a name: `cpu`, `reference`, `wgpu` or `wgpu:N`.
 ///
 /// # Errors
-/// [`BenchError::UnknownDevice`].
+/// [`BenchError::UnknownDevice`], [`BenchError::Device`] where the adapter cannot be opened.
 pub fn open(name: &str) -> Result<Box<dyn anychip_core::Device>, BenchError> {
     match name {
         "cpu" => Ok(anychip_cpu::open()),
         "reference" => Ok(anychip_reference::open(u64::MAX / 2)),
-        _ => Err(BenchError::UnknownDevice(name.into())),
+        "wgpu" => Ok(anychip_wgpu::open(None)?),
+        other => match other.strip_prefix("wgpu:").and_then(|number| number.parse().ok()) {
+            Some(number) => Ok(anychip_wgpu::open(Some(number))?),
+            None => Err(BenchError::UnknownDevice(name.into())),
+        },
     }
 }

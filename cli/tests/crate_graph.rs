@@ -70,7 +70,7 @@ fn members() -> BTreeMap<String, Table> {
 #[test]
 fn arrows_point_down_only() {
     let members = members();
-    for room in ["core", "reference", "cpu", "conformance", "runtime", "bench", "anychip"] {
+    for room in ["core", "reference", "cpu", "wgpu", "shaders", "conformance", "runtime", "bench", "anychip"] {
         assert!(members.contains_key(room), "the workspace has no room `{room}`");
     }
     for (room, manifest) in &members {

@@ -33,13 +33,15 @@ pub enum Storage {
     Bytes,
     /// An operand that this call does not have. Nothing is bound; every element reads as this f32, given by its bits.
     Absent(u32),
+    /// The same of integers, which read as -1.
+    NoIntegers,
 }
 
 impl Storage {
     /// Bits of an element.
     pub const fn bits(self) -> u64 {
         match self {
-            Storage::F32 | Storage::I32 | Storage::Absent(_) => 32,
+            Storage::F32 | Storage::I32 | Storage::Absent(_) | Storage::NoIntegers => 32,
             Storage::BF16 | Storage::F16 => 16,
             Storage::E4M3 | Storage::UE8M0 | Storage::Bytes => 8,
             Storage::E2M1 => 4,
@@ -71,6 +73,35 @@ pub struct Slot {
     pub windows: u32,
     /// For a matrix, how its rows are read: makes `NAME_at` and `NAME_quad`.
     pub matrix: Option<MatrixRead>,
+    /// For a paged pool, how its entries lie: makes `NAME_locate`, `NAME_entry` and `NAME_entries`.
+    pub pool: Option<PoolRead>,
+}
+
+/// How the entries of a paged pool lie. The kernel has the page table as `NAME_table` and defines `NAME_sequences()`,
+/// `NAME_table_pages()`, the pages of a sequence, and `NAME_pages()`, those of the pool.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct PoolRead {
+    /// How the elements of an entry are stored.
+    pub form: PoolForm,
+    /// Bytes of an entry's elements, of its scales, and of a page.
+    pub data_bytes: u32,
+    /// See `data_bytes`.
+    pub scale_bytes: u32,
+    /// See `data_bytes`.
+    pub page_bytes: u32,
+}
+
+/// How the elements of an entry are stored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum PoolForm {
+    /// So many f32.
+    F32(u32),
+    /// So many e4m3 codes in blocks of 64, then so many bf16.
+    Fp8(u32, u32),
+    /// So many e2m1 codes in blocks of 32.
+    Fp4(u32),
+    /// This call does not have the pool.
+    Absent,
 }
 
 /// How an operand is read as a matrix, in `NAME_at(group, row, col)` and, four columns at a time, in `NAME_quad`. The kernel
@@ -101,6 +132,8 @@ pub struct Window(pub u64);
 pub struct Spec {
     /// The kernel's name, which is its file's.
     pub kernel: &'static str,
+    /// Which of several [`VARIANTS`] of a part it is built on, where its text leaves that open.
+    pub variant: Option<&'static str>,
     /// Its operands, in the order of their bindings.
     pub slots: Vec<Slot>,
     /// Its constants.
@@ -130,12 +163,21 @@ impl Spec {
         self.slots.iter().enumerate().flat_map(of).collect()
     }
 
-    /// The WGSL text; `None` where there is no kernel of that name.
+    /// The WGSL text; `None` where there is no kernel, or no variant, of that name.
     pub fn source(&self) -> Option<String> {
         let kernel = KERNELS.iter().find(|kernel| kernel.name == self.kernel)?;
+        // Writing into a string does not fail.
         let mut text = String::with_capacity(1 << 14);
+        if self.variant == Some(COOPERATIVE) {
+            let is_16 = self.constants.contains(&("SIDE", Constant::Number(16)));
+            let shape = if is_16 { "coop_mat16x16" } else { "coop_mat8x8" };
+            let _ = writeln!(
+                text,
+                "enable f16;\nenable wgpu_cooperative_matrix;\n\
+                 alias Left = {shape}<f16, A>;\nalias Right = {shape}<f16, B>;\nalias Sum = {shape}<f32, C>;"
+            );
+        }
         for (name, value) in &self.constants {
-            // Writing into a string does not fail.
             let _ = match value {
                 Constant::Number(n) => writeln!(text, "const {name}: u32 = {n}u;"),
                 Constant::Flag(b) => writeln!(text, "const {name}: bool = {b};"),
@@ -143,6 +185,10 @@ impl Spec {
         }
         accessors::write(&mut text, self);
         PRELUDE.iter().chain(kernel.parts).for_each(|part| text.push_str(part));
+        if let Some(variant) = self.variant {
+            let (_, part) = VARIANTS.iter().find(|(name, _)| *name == variant)?;
+            text.push_str(part);
+        }
         text.push_str(kernel.text);
         Some(text)
     }
@@ -166,6 +212,17 @@ pub const PRELUDE: &[&str] = &[
     include_str!("prelude/groups.wgsl"),
 ];
 
+/// The variant that multiplies by cooperative matrices; its constant `SIDE`, 8 or 16, is the adapter's tile.
+pub const COOPERATIVE: &str = "product_cooperative";
+
+/// Parts that stand for each other: a plan picks one by what the adapter has.
+pub const VARIANTS: &[(&str, &str)] = &[
+    (COOPERATIVE, include_str!("parts/product_cooperative.wgsl")),
+    ("product_lanes", include_str!("parts/product_lanes.wgsl")),
+    ("product_rows", include_str!("parts/product_rows.wgsl")),
+    ("product_tiles", include_str!("parts/product_tiles.wgsl")),
+];
+
 /// The kernels, each with the parts of `parts/` that it shares with others.
 macro_rules! kernels {
     ($($name:literal $(with $($part:literal),+)?;)*) => {
@@ -180,5 +237,36 @@ macro_rules! kernels {
 /// Every kernel.
 pub const KERNELS: &[Kernel] = kernels! {
     "copy_bytes";
+    "dense_attention" with "softmax";
+    "dequantize";
     "embed";
+    "expert_ffn_down" with "experts", "pairs";
+    "expert_ffn_in" with "experts", "pairs";
+    "expert_ffn_out" with "ascending";
+    "expert_ffn_round";
+    "expert_ffn_sum" with "ascending";
+    "expert_gemm" with "experts";
+    "expert_owners";
+    "expert_sort";
+    "hadamard";
+    "hyper_head" with "mix", "collapse", "pair";
+    "hyper_mix" with "mix";
+    "hyper_post" with "pair";
+    "hyper_pre" with "mix", "collapse", "pair";
+    "index_scores";
+    "kv_compress";
+    "kv_store";
+    "linear";
+    "newton_schulz";
+    "newton_schulz_norm" with "norm_parts";
+    "newton_schulz_scale" with "norm_parts";
+    "quantize";
+    "rms_norm";
+    "rope";
+    "route" with "order";
+    "sparse_attention" with "softmax", "listed";
+    "sparse_attention_scores" with "listed";
+    "swiglu";
+    "top_k" with "order";
+    "top_k_one" with "order";
 };

@@ -2,7 +2,7 @@
 
 use crate::plan::Limits;
 use anychip_core::Error;
-use wgpu::{Adapter, Backends, DeviceType, Features, Instance, InstanceDescriptor};
+use wgpu::{Adapter, Backends, CooperativeScalarType, DeviceType, Features, Instance, InstanceDescriptor};
 
 /// What makes a Vulkan driver available where there is none.
 pub const MEND: &str = "install a Vulkan driver: the GPU vendor's, or in software `apt-get install \
@@ -43,7 +43,12 @@ pub(crate) fn description(adapter: &Adapter) -> String {
 
 /// Features that are used where they are to be had.
 pub(crate) fn wanted() -> Features {
-    Features::TIMESTAMP_QUERY | Features::TIMESTAMP_QUERY_INSIDE_ENCODERS | Features::PIPELINE_CACHE
+    Features::TIMESTAMP_QUERY
+        | Features::TIMESTAMP_QUERY_INSIDE_ENCODERS
+        | Features::PIPELINE_CACHE
+        | Features::SUBGROUP
+        | Features::SHADER_F16
+        | Features::EXPERIMENTAL_COOPERATIVE_MATRIX
 }
 
 /// Features without which nothing runs.
@@ -53,13 +58,32 @@ pub(crate) fn needed() -> Features {
 
 /// The limits that plans keep to.
 pub(crate) fn limits(adapter: &Adapter) -> Limits {
-    let limits = adapter.limits();
+    let (limits, info) = (adapter.limits(), adapter.get_info());
+    let uniform = info.subgroup_min_size == info.subgroup_max_size && adapter.features().contains(Features::SUBGROUP);
     Limits {
         binding_bytes: limits.max_storage_buffer_binding_size,
         bindings: limits.max_storage_buffers_per_shader_stage,
         alignment: limits.min_storage_buffer_offset_alignment as u64,
         workgroup_bytes: limits.max_compute_workgroup_storage_size,
         workgroup_size: limits.max_compute_invocations_per_workgroup,
-        is_cpu: adapter.get_info().device_type == DeviceType::Cpu,
+        subgroup: if uniform { info.subgroup_min_size } else { 0 },
+        cooperative: cooperative(adapter),
+        is_cpu: info.device_type == DeviceType::Cpu,
     }
+}
+
+/// The side of the cooperative matrices that kernels multiply with.
+fn cooperative(adapter: &Adapter) -> u32 {
+    let needed = Features::SHADER_F16 | Features::EXPERIMENTAL_COOPERATIVE_MATRIX;
+    if !adapter.features().contains(needed) {
+        return 0;
+    }
+    let fits = |side: &u32| {
+        adapter.cooperative_matrix_properties().iter().any(|p| {
+            [p.m_size, p.n_size, p.k_size] == [*side; 3]
+                && p.ab_type == CooperativeScalarType::F16
+                && p.cr_type == CooperativeScalarType::F32
+        })
+    };
+    [16, 8].into_iter().find(fits).unwrap_or(0)
 }

@@ -2,6 +2,7 @@
 
 use crate::memory::allocate;
 use crate::pipelines::{Checks, Pipelines};
+use crate::plan::Limits;
 use crate::shared::{Counters, Heap, Queued, Shared};
 use crate::stream::GpuStream;
 use crate::{adapter, ops};
@@ -10,7 +11,7 @@ use anychip_core::{Buffer, Clock, Device, DeviceId, DeviceInfo, Error, Numerics,
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, OnceLock};
 use std::time::Instant;
-use wgpu::{DeviceDescriptor, Features, MemoryHints, PipelineCacheDescriptor};
+use wgpu::{DeviceDescriptor, ExperimentalFeatures, Features, MemoryHints, PipelineCacheDescriptor};
 
 /// A GPU.
 pub(crate) struct GpuDevice {
@@ -27,11 +28,24 @@ pub fn descriptions() -> Vec<String> {
 /// # Errors
 /// [`Error::Unavailable`] when there is no such adapter, with the mend, or when it lacks what every kernel needs.
 pub fn open(number: Option<usize>) -> Result<Box<dyn Device>> {
-    Ok(Box::new(GpuDevice::open(number, Checks::OF_THIS_BUILD)?))
+    open_as(number, |limits| limits)
+}
+
+/// The same with plans made for the limits that `narrow` makes of the adapter's own: for tests of what runs on other
+/// adapters. Limits that the adapter does not keep make operations fail.
+///
+/// # Errors
+/// As [`open`].
+pub fn open_as(number: Option<usize>, narrow: impl FnOnce(Limits) -> Limits) -> Result<Box<dyn Device>> {
+    Ok(Box::new(GpuDevice::open(number, Checks::OF_THIS_BUILD, narrow)?))
 }
 
 impl GpuDevice {
-    pub(crate) fn open(number: Option<usize>, checks: Checks) -> Result<GpuDevice> {
+    pub(crate) fn open(
+        number: Option<usize>,
+        checks: Checks,
+        narrow: impl FnOnce(Limits) -> Limits,
+    ) -> Result<GpuDevice> {
         let (name, adapter) = adapter::adapter(number)?;
         let unavailable = |cause: String| Error::Unavailable {
             device: name.clone(),
@@ -48,6 +62,7 @@ impl GpuDevice {
             required_features: features,
             required_limits: adapter.limits(),
             memory_hints: MemoryHints::MemoryUsage,
+            experimental_features: experimental(features),
             ..DeviceDescriptor::default()
         };
         let opened = pollster::block_on(adapter.request_device(&descriptor));
@@ -61,10 +76,11 @@ impl GpuDevice {
         device.on_uncaptured_error(Arc::new(move |error: wgpu::Error| {
             let _ = uncaptured.set(format!("an error that no call caused: {error}"));
         }));
-        let limits = adapter::limits(&adapter);
+        let own = adapter::limits(&adapter);
         let clock = Features::TIMESTAMP_QUERY | Features::TIMESTAMP_QUERY_INSIDE_ENCODERS;
         let tick = features.contains(clock).then(|| queue.get_timestamp_period() as f64);
-        let memory = if limits.is_cpu { total_memory() } else { None };
+        let memory = if own.is_cpu { total_memory() } else { None };
+        let limits = narrow(own);
         let mut info = DeviceInfo::new(DeviceId::unique(), name, adapter::description(&adapter));
         info.memory_bytes = memory;
         info.max_allocation = adapter.limits().max_buffer_size.min(memory.unwrap_or(u64::MAX)) / 16 * 16;
@@ -86,6 +102,19 @@ impl GpuDevice {
             origin: Instant::now(),
         };
         Ok(GpuDevice { shared: Arc::new(shared) })
+    }
+}
+
+/// The consent that experimental features ask for, where one is used.
+fn experimental(features: Features) -> ExperimentalFeatures {
+    if !features.contains(Features::EXPERIMENTAL_COOPERATIVE_MATRIX) {
+        return ExperimentalFeatures::disabled();
+    }
+    // SAFETY: what is experimental about cooperative matrices is that their loads and stores are not checked. Kernels load and
+    // store workgroup memory with them, at places that are constants of the text.
+    #[allow(unsafe_code)]
+    unsafe {
+        ExperimentalFeatures::enabled()
     }
 }
 

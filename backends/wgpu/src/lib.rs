@@ -1,19 +1,19 @@
 //! NVIDIA-class GPUs through wgpu on Vulkan.
 //!
 //! An operation becomes a plan: kernels of [`anychip_shaders`], what is bound to each, and how many workgroups run. Plans
-//! are made without a driver and are what [`Device::supports`] answers from; a stream turns them into commands and submits
-//! these when somebody waits.
+//! are made without a driver, and [`supports`](anychip_core::Device::supports) answers from them; a stream turns them into
+//! commands and submits these when somebody waits.
 
 mod adapter;
 mod copies;
 mod device;
 mod dispatch;
 mod event;
-mod kernels;
 mod memory;
 mod ops;
 mod pipelines;
 mod plan;
+mod product;
 mod shared;
 mod staging;
 mod stream;
@@ -25,6 +25,5 @@ mod tests;
 extern crate self as anychip_wgpu;
 
 pub use adapter::MEND;
-pub use device::{descriptions, open};
-pub use kernels::{KernelUse, kernels_of};
-pub use plan::Limits;
+pub use device::{descriptions, open, open_as};
+pub use plan::{KernelUse, Limits, kernels_of};

@@ -1,8 +1,8 @@
 //! What an operation becomes: kernels, what is bound to each, and how many workgroups run. Made without a driver.
 
-use anychip_core::{Access, Buffer, DType, Format, Matrix, Reason, ScaleType, Tensor};
+use anychip_core::{Access, Buffer, DType, KvFormat, Matrix, Op, Paged, Reason, ScaleType, Tensor};
 use anychip_shaders as shaders;
-use anychip_shaders::{Constant, MatrixRead, Slot, Spec, Storage, Window};
+use anychip_shaders::{Constant, MatrixRead, PoolForm, PoolRead, Slot, Spec, Storage, Window};
 
 /// What the adapter lets kernels have: all that a plan depends on beside the operation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -17,6 +17,10 @@ pub struct Limits {
     pub workgroup_bytes: u32,
     /// Invocations of a workgroup.
     pub workgroup_size: u32,
+    /// Invocations of a subgroup, where it is the same in every kernel and subgroups can exchange values; else 0.
+    pub subgroup: u32,
+    /// Rows and columns of its cooperative matrices of binary16 summed in binary32, 8 or 16; 0 where it has none.
+    pub cooperative: u32,
     /// Whether the adapter is a CPU, which runs few invocations at a time.
     pub is_cpu: bool,
 }
@@ -98,9 +102,27 @@ impl Plan {
     /// Begins a dispatch of a kernel.
     pub(crate) fn kernel(&mut self, name: &'static str) -> Building<'_> {
         let window = self.limits.window();
-        let spec = Spec { kernel: name, slots: Vec::new(), constants: Vec::new(), window };
+        let spec = Spec { kernel: name, variant: None, slots: Vec::new(), constants: Vec::new(), window };
         Building { plan: self, step: Step { spec, places: Vec::new(), params: Vec::new(), groups: [0; 3] } }
     }
+}
+
+/// A kernel as an operation uses it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KernelUse {
+    /// What its pipeline is made from.
+    pub spec: Spec,
+    /// Words of its immediates.
+    pub params: usize,
+}
+
+/// The kernels that `op` becomes under `limits`, in order. Nothing is run, and no driver is needed.
+///
+/// # Errors
+/// Why there are none.
+pub fn kernels_of(op: &Op, limits: &Limits) -> Result<Vec<KernelUse>, Reason> {
+    let plan = crate::ops::plan(op, limits)?;
+    Ok(plan.steps.into_iter().map(|step| KernelUse { spec: step.spec, params: step.params.len() }).collect())
 }
 
 /// A dispatch that is being put together.
@@ -116,11 +138,12 @@ impl Building<'_> {
         // An operand without elements has nothing to bind. Nobody looks at what it reads as.
         let (storage, windows) = match bytes {
             0 if matches!(storage, Storage::Absent(_)) => (storage, 0),
+            0 if storage == Storage::I32 => (Storage::NoIntegers, 0),
             0 => (Storage::Absent(0), 0),
             _ if bytes <= self.plan.limits.binding_bytes => (storage, 1),
             _ => (storage, bytes.div_ceil(self.step.spec.window.0).min(u32::MAX as u64) as u32),
         };
-        self.step.spec.slots.push(Slot { name, storage, access, windows, matrix: None });
+        self.step.spec.slots.push(Slot { name, storage, access, windows, matrix: None, pool: None });
         self.step.places.push(place);
         self
     }
@@ -161,11 +184,28 @@ impl Building<'_> {
         self.slot(name, Storage::Bytes, access, given(tensor))
     }
 
+    /// Builds the kernel on one of the variants of a part.
+    pub(crate) fn variant(mut self, name: &'static str) -> Self {
+        self.step.spec.variant = Some(name);
+        self
+    }
+
     /// A matrix that is read in rows; see [`MatrixRead`]. Its scales, where it has any, are called `scale_name`.
-    pub(crate) fn matrix(mut self, name: &'static str, scale_name: &'static str, matrix: &Matrix) -> Self {
+    pub(crate) fn matrix(self, name: &'static str, scale_name: &'static str, matrix: &Matrix) -> Self {
+        self.matrix_in(name, scale_name, matrix, matrix.cols())
+    }
+
+    /// The same of one that is read in runs of `run` columns, each from its own beginning.
+    pub(crate) fn matrix_in(
+        mut self,
+        name: &'static str,
+        scale_name: &'static str,
+        matrix: &Matrix,
+        run: usize,
+    ) -> Self {
         let layout = matrix.format().layout();
         let whole = |n: usize| n.is_multiple_of(4);
-        let aligned = whole(matrix.cols()) && layout.is_none_or(|l| whole(l.cols));
+        let aligned = whole(run) && whole(matrix.cols()) && layout.is_none_or(|l| whole(l.cols));
         if let Some((scales, layout)) = matrix.scales() {
             let storage = match layout.scale {
                 ScaleType::Ue8m0 => Storage::UE8M0,
@@ -179,6 +219,70 @@ impl Building<'_> {
         self = self.read(name, matrix.codes());
         if let Some(slot) = self.step.spec.slots.last_mut() {
             slot.matrix = Some(MatrixRead { block, aligned });
+        }
+        self
+    }
+
+    /// A paged pool and its page table, which is called `table_name`.
+    pub(crate) fn pool(self, name: &'static str, table_name: &'static str, access: Access, kv: &Paged) -> Self {
+        let format = kv.pool.format();
+        let form = match format {
+            KvFormat::Fp8 { nope, rope } => PoolForm::Fp8(nope as u32, rope as u32),
+            KvFormat::Fp4 { dim } => PoolForm::Fp4(dim as u32),
+            _ => PoolForm::F32(format.dim() as u32),
+        };
+        let pool = PoolRead {
+            form,
+            data_bytes: format.data_bytes() as u32,
+            scale_bytes: format.scale_bytes() as u32,
+            page_bytes: format.page_bytes() as u32,
+        };
+        let mut kernel = self.read(table_name, &kv.table).bytes(name, access, kv.pool.pages());
+        if let Some(slot) = kernel.step.spec.slots.last_mut() {
+            // A pool without pages has nothing to bind.
+            slot.pool = Some(if slot.windows == 0 { PoolRead { form: PoolForm::Absent, ..pool } } else { pool });
+        }
+        kernel
+    }
+
+    /// Integers that this call does not have.
+    pub(crate) fn none(self, name: &'static str) -> Self {
+        self.slot(name, Storage::I32, shaders::Access::Read, Place::Absent)
+    }
+
+    /// A pool that this call does not have.
+    pub(crate) fn no_pool(self, name: &'static str, table_name: &'static str) -> Self {
+        let absent = Storage::Absent(0);
+        let mut kernel = self.slot(table_name, absent, shaders::Access::Read, Place::Absent);
+        kernel = kernel.slot(name, absent, shaders::Access::Read, Place::Absent);
+        if let Some(slot) = kernel.step.spec.slots.last_mut() {
+            slot.pool = Some(PoolRead { form: PoolForm::Absent, data_bytes: 0, scale_bytes: 0, page_bytes: 0 });
+        }
+        kernel
+    }
+
+    /// A matrix that this call may not have, in which case its elements read as zeros.
+    pub(crate) fn matrix_or_none(
+        mut self,
+        name: &'static str,
+        scale_name: &'static str,
+        matrix: Option<&Matrix>,
+    ) -> Self {
+        if let Some(matrix) = matrix {
+            return self.matrix(name, scale_name, matrix);
+        }
+        self = self.slot(name, Storage::Absent(0), shaders::Access::Read, Place::Absent);
+        if let Some(slot) = self.step.spec.slots.last_mut() {
+            slot.matrix = Some(MatrixRead { block: None, aligned: false });
+        }
+        self
+    }
+
+    /// A tensor that is read in rows of `cols` plain elements; see [`MatrixRead`].
+    pub(crate) fn rows(mut self, name: &'static str, tensor: &Tensor, cols: usize) -> Self {
+        self = self.read(name, tensor);
+        if let Some(slot) = self.step.spec.slots.last_mut() {
+            slot.matrix = Some(MatrixRead { block: None, aligned: cols.is_multiple_of(4) });
         }
         self
     }
@@ -227,12 +331,6 @@ impl Building<'_> {
         self.run(size, count.div_ceil(size as usize));
     }
 
-    /// Runs a grid of workgroups of `size` invocations.
-    pub(crate) fn run_grid(mut self, size: u32, groups: [usize; 3]) {
-        self.step.groups = groups.map(|n| n as u32);
-        self.finish(size);
-    }
-
     fn finish(mut self, size: u32) {
         self.step.spec.constants.push(("WG", Constant::Number(size)));
         if !self.step.groups.contains(&0) {
@@ -279,9 +377,4 @@ impl Step {
             got: groups.to_string(),
         })
     }
-}
-
-/// Whether a kernel reads a format that it knows. The contract may grow before this device does.
-pub(crate) fn known(format: Format) -> bool {
-    matches!(format, Format::Plain(_) | Format::E4M3(_) | Format::E2M1(_))
 }

@@ -96,6 +96,17 @@ fn scale_value(bits: u32) -> f32 {
     if (byte == 255u) { return not_a_number(); }
     return bitcast<f32>(select(byte << 23u, 0x400000u, byte == 0u));
 }
+// Codes times their scale. 2^-127 is a subnormal, which some devices take for zero: it is two factors.
+fn scaled(v: vec4<f32>, bits: u32) -> vec4<f32> {
+    let w = v * scale_value(max(bits & 255u, 1u));
+    return select(w, w * 0.5, (bits & 255u) == 0u);
+}
+// m 2^n.
+struct Power { m: f32, n: i32 }
+fn power_of_scale(bits: u32) -> Power {
+    let byte = bits & 255u;
+    return Power(select(1.0, not_a_number(), byte == 255u), i32(byte) - 127);
+}
 // The byte of a block's scale, from its largest magnitude, the least that it is scaled for and 1 / (the largest code).
 fn scale_byte(amax: f32, least: f32, reciprocal: f32) -> u32 {
     if (!is_finite(amax)) { return 255u; }
@@ -111,6 +122,12 @@ fn amax_of(a: f32, x: f32) -> f32 {
 }
 // `x` divided by the scale: by two powers of two, each of which f32 has, where one alone might not be one.
 fn unscaled(x: f32, byte: u32) -> f32 {
+    let bits = bitcast<u32>(x);
+    if ((bits & 0x7f800000u) == 0u) {
+        // A subnormal, which some devices read as zero: as the integer that it is, in units of 2^-149.
+        let units = f32(bits & 0x7fffffu);
+        return times_power(select(units, -units, (bits >> 31u) == 1u), -22 - i32(byte));
+    }
     let exponent = 127 - i32(byte);
     let first = exponent / 2;
     let second = exponent - first;
@@ -119,3 +136,8 @@ fn unscaled(x: f32, byte: u32) -> f32 {
 // Code of an element of a block. A block that holds a NaN or an infinity has codes 0: its scale says what it is.
 fn e4m3_of(x: f32, byte: u32) -> u32 { return select(e4m3_code(unscaled(x, byte)), 0u, byte == 255u); }
 fn e2m1_of(x: f32, byte: u32) -> u32 { return select(e2m1_code(unscaled(x, byte)), 0u, byte == 255u); }
+
+// The first `n` of four, zeros behind them.
+fn until(v: vec4<f32>, n: u32) -> vec4<f32> {
+    return select(vec4<f32>(), v, vec4<u32>(0u, 1u, 2u, 3u) < vec4<u32>(n));
+}

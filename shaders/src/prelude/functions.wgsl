@@ -10,7 +10,6 @@ fn times_power(x: f32, n: i32) -> f32 {
 }
 
 // e^x as m 2^n with m near 1. Cephes expf: ln 2 in two parts, a polynomial of degree 7.
-struct Power { m: f32, n: i32 }
 fn power_of_e(x: f32) -> Power {
     let n = floor(x * 1.44269504088896341 + 0.5);
     let r = (x - n * 0.693359375) + n * 2.12194440e-4;
@@ -63,9 +62,9 @@ fn sigmoid(x: f32) -> f32 { return 1.0 / (1.0 + exp_of(-x)); }
 fn swiglu(gate: f32, up: f32, weight: f32, limit: f32) -> f32 {
     let g = select(gate, limit, gate > limit);
     let u = select(select(up, limit, up > limit), -limit, up < -limit);
-    if (!(g < -80.0)) { return weight * (g / (1.0 + exp_of(-g))) * u; }
+    // On the bits, for compilers take `!(g < -80)` for `g >= -80`. Minus infinity is infinity by infinity.
+    if (!is_finite(g) || g > -80.0) { return weight * (g / (1.0 + exp_of(-g))) * u; }
     // e^g alone would leave f32's range where the product does not.
-    if (!is_finite(g)) { return weight * 0.0 * u; }
     let power = power_of_e(max(g, -400.0));
     return times_power(weight * g * u * power.m, max(power.n, -252));
 }

@@ -4,6 +4,8 @@ use crate::plan::{Limits, Plan};
 use anychip_core::ops::OpKind;
 use anychip_core::{Determinism, Numerics, Op, Reason};
 
+mod hyper;
+
 /// One arm per operation, from which both answers come: whether there are kernels, and which.
 macro_rules! kernels {
     ($($Kind:ident => $module:ident),* $(,)?) => {
@@ -11,7 +13,7 @@ macro_rules! kernels {
 
         /// The operations that there are kernels for.
         #[cfg(test)]
-        const KERNELS: &[&str] = &[$(<anychip_core::ops::$Kind as anychip_core::Operation>::NAME),*];
+        pub(crate) const KERNELS: &[&str] = &[$(<anychip_core::ops::$Kind as anychip_core::Operation>::NAME),*];
 
         fn kernels(op: &Op, plan: &mut Plan) -> Result<(), Reason> {
             match op.kind() {
@@ -27,7 +29,27 @@ macro_rules! kernels {
 }
 
 kernels! {
+    SparseAttention => sparse_attention,
+    DenseAttention => dense_attention,
+    KvCompress => kv_compress,
+    IndexScores => index_scores,
+    TopK => top_k,
+    KvStore => kv_store,
+    Route => route,
+    ExpertGemm => expert_gemm,
+    ExpertFfn => expert_ffn,
+    Linear => linear,
     Embed => embed,
+    RmsNorm => rms_norm,
+    Rope => rope,
+    Swiglu => swiglu,
+    Quantize => quantize,
+    Dequantize => dequantize,
+    Hadamard => hadamard,
+    HyperPre => hyper_pre,
+    HyperPost => hyper_post,
+    HyperHead => hyper_head,
+    NewtonSchulz => newton_schulz,
 }
 
 /// The kernels of an operation, or why there are none for it as given.
