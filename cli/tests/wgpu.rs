@@ -80,5 +80,11 @@ fn tokens_are_those_of_the_cpu() {
         let (on_wgpu, on_cpu) = (generate("wgpu"), generate("cpu"));
         assert!(on_cpu["tokens"].as_array().is_some_and(|tokens| !tokens.is_empty()), "{on_cpu}");
         assert_eq!(on_wgpu["tokens"], on_cpu["tokens"]);
+        assert_eq!(on_cpu["per_token"], Value::Null, "the CPU has no driver");
+        // One command buffer, and one token number that comes back.
+        let per_token = &on_wgpu["per_token"];
+        assert_eq!((&per_token["submits"], &per_token["read_back_bytes"]), (&1.0.into(), &4.0.into()), "{per_token}");
+        let (dispatches, per_layer) = (&per_token["dispatches"], &per_token["dispatches_per_layer"]);
+        assert!(dispatches.as_f64() > per_layer.as_f64() && per_layer.as_f64() > Some(1.0), "{per_token}");
     }
 }

@@ -7,8 +7,10 @@ use crate::shared::{Counters, Heap, Queued, Shared};
 use crate::stream::GpuStream;
 use crate::{adapter, ops};
 use anychip_core::host::total_memory;
-use anychip_core::{Buffer, Clock, Device, DeviceId, DeviceInfo, Error, Numerics, Op, Result, Stream, Support};
-use std::sync::atomic::AtomicU64;
+use anychip_core::{
+    Activity, Buffer, Clock, Device, DeviceId, DeviceInfo, Error, Numerics, Op, Result, Stream, Support,
+};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 use wgpu::{DeviceDescriptor, ExperimentalFeatures, Features, MemoryHints, PipelineCacheDescriptor};
@@ -150,5 +152,11 @@ impl Device for GpuDevice {
 
     fn numerics(&self, op: &Op) -> Numerics {
         ops::numerics(op)
+    }
+
+    fn activity(&self) -> Option<Activity> {
+        let Counters { submits, dispatches, read_back } = &self.shared.counters;
+        let [submits, dispatches, read_back] = [submits, dispatches, read_back].map(|n| n.load(Ordering::Relaxed));
+        Some(Activity::new(submits, dispatches, read_back))
     }
 }

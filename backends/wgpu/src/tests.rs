@@ -11,7 +11,7 @@ use crate::pipelines::Checks;
 use crate::stream::GpuStream;
 use anychip_conformance::{Case, Profile, Selection, cases, run_cases, when_lost};
 use anychip_core::ops::{Embed, NAMES, Operation};
-use anychip_core::{DType, Device, Error, Op, Stream, Tensor};
+use anychip_core::{Activity, DType, Device, Error, Op, Stream, Tensor};
 use anychip_shaders::{Spec, Window};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
@@ -287,14 +287,11 @@ fn what_is_asked_of_the_driver_is_counted() {
     let job = Job::new(&device, &mut *stream);
     let recording = stream.record(vec![job.op.clone(); 3]).unwrap();
     stream.synchronize().unwrap();
-    let counters = &device.shared.counters;
-    let counts = || [&counters.submits, &counters.dispatches, &counters.read_back].map(|n| n.load(Ordering::Relaxed));
-    let before = counts();
+    let before = device.activity().unwrap();
     stream.replay(&recording, &[]).unwrap();
     job.judge(&mut *stream);
-    let after = counts();
-    let spent: Vec<u64> = after.iter().zip(before).map(|(after, before)| after - before).collect();
-    assert_eq!(spent, [1, 3, 24], "a recording and the read behind it are one submission");
+    let spent = device.activity().unwrap() - before;
+    assert_eq!(spent, Activity::new(1, 3, 24), "a recording and the read behind it are one submission");
 }
 
 #[test]
