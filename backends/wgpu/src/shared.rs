@@ -7,7 +7,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
-use wgpu::{CommandBuffer, ErrorFilter, PollError, PollType, SubmissionIndex};
+use wgpu::{CommandBuffer, ErrorFilter, PollType, SubmissionIndex};
 
 /// An opened adapter.
 pub(crate) struct Shared {
@@ -147,16 +147,16 @@ impl Shared {
     }
 
     fn look(&self, how: PollType) -> Result<()> {
-        // The driver's layer panics where a wait finds the chip gone.
-        let looked = catch_unwind(AssertUnwindSafe(|| self.device.poll(how)));
-        let looked: std::result::Result<(), PollError> = match looked {
-            Ok(looked) => looked.map(drop),
-            Err(_) => {
-                let _ = self.lost.set("the driver failed while it was waited for".into());
-                Ok(())
-            }
-        };
+        let looked = self.caught(|| self.device.poll(how))?;
         self.alive()?;
-        looked.map_err(|error| self.failed(error))
+        looked.map(drop).map_err(|error| self.failed(error))
+    }
+
+    /// What `f` gives. The driver's layer panics where a wait finds the chip gone, and such a device is lost.
+    pub(crate) fn caught<T>(&self, f: impl FnOnce() -> T) -> Result<T> {
+        catch_unwind(AssertUnwindSafe(f)).map_err(|_| {
+            let _ = self.lost.set("the driver failed while it was waited for".into());
+            self.alive().err().unwrap_or_else(|| self.failed("lost"))
+        })
     }
 }

@@ -83,6 +83,17 @@ fn the_first_call_after_the_loss_says_so() {
     is_lost(device.open_stream());
 }
 
+/// As where the chip is gone while somebody waits for it.
+#[test]
+fn a_driver_that_panics_is_a_device_that_is_lost() {
+    let Some(device) = open() else { return };
+    let mut stream = device.open_stream().unwrap();
+    is_lost(device.shared.caught(|| panic!("as wgpu does")));
+    is_lost(stream.synchronize());
+    is_lost(device.allocate(64));
+    works(&open().unwrap());
+}
+
 #[test]
 fn a_device_that_is_lost_with_work_queued() {
     let Some(device) = open() else { return };
