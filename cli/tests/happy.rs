@@ -134,7 +134,14 @@ fn generate_reproduces_the_samples() {
             assert_eq!((&document["tokens"], &document["text"]), (&sample["new_ids"], &sample["text"]), "sample {i}");
             has(
                 &document,
-                &["prompt_tokens", "prefill_tokens_per_s", "decode_tokens_per_s", "precision", "fallback_ops"],
+                &[
+                    "prompt_tokens",
+                    "prefill_tokens_per_s",
+                    "decode_tokens_per_s",
+                    "precision",
+                    "per_token",
+                    "fallback_ops",
+                ],
             );
             assert_eq!((&document["device"], &document["clock"]), (&device.into(), &"host".into()));
             assert_eq!(document["finish"], "length");

@@ -15,8 +15,9 @@ fn without_a_driver_the_mend_is_said() {
     assert_eq!(missing["name"], "wgpu");
     assert!(missing["mend"].as_str().unwrap().contains("mesa-vulkan-drivers"), "{missing}");
 
-    let commands: [&[&str]; 3] = [
+    let commands: [&[&str]; 4] = [
         &["conformance", "--device", "wgpu"],
+        &["conformance", "--isolate", "--device", "wgpu"],
         &["verify", "golden/A", "--device", "wgpu:0"],
         &["generate", "golden/tiny", "--prompt", "And", "--device", "wgpu"],
     ];
@@ -34,6 +35,18 @@ fn an_adapter_that_there_is_not() {
     if vulkan() {
         let stderr = text(&run(2, &["conformance", "--device", "wgpu:99"]).stderr);
         assert!(stderr.contains("wgpu:99") && stderr.contains("use wgpu:0"), "{stderr}");
+    }
+}
+
+#[test]
+fn cases_run_in_processes_of_their_own_and_the_report_is_checked() {
+    if vulkan() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("report.json");
+        let file = file.to_str().unwrap();
+        passes(&["conformance", "--device", "wgpu", "--op", "embed", "--isolate", "--json", file]);
+        let shown = passes(&["conformance", "--check", file, "--device", "wgpu"]);
+        assert!(shown.contains("the report holds") && shown.contains("all as in the report"), "{shown}");
     }
 }
 
@@ -67,5 +80,11 @@ fn tokens_are_those_of_the_cpu() {
         let (on_wgpu, on_cpu) = (generate("wgpu"), generate("cpu"));
         assert!(on_cpu["tokens"].as_array().is_some_and(|tokens| !tokens.is_empty()), "{on_cpu}");
         assert_eq!(on_wgpu["tokens"], on_cpu["tokens"]);
+        assert_eq!(on_cpu["per_token"], Value::Null, "the CPU has no driver");
+        // One command buffer, and one token number that comes back.
+        let per_token = &on_wgpu["per_token"];
+        assert_eq!((&per_token["submits"], &per_token["read_back_bytes"]), (&1.0.into(), &4.0.into()), "{per_token}");
+        let (dispatches, per_layer) = (&per_token["dispatches"], &per_token["dispatches_per_layer"]);
+        assert!(dispatches.as_f64() > per_layer.as_f64() && per_layer.as_f64() > Some(1.0), "{per_token}");
     }
 }

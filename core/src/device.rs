@@ -1,8 +1,8 @@
 //! Devices, streams and events: the ten methods of a new backend, and what it gets for them.
 
 use crate::{
-    Buffer, Clock, DType, DeviceId, Elapsed, Error, Invalid, Numerics, Op, Recording, Result, Shape, Support, Tensor,
-    Timestamp,
+    Activity, Buffer, Clock, DType, DeviceId, Elapsed, Error, Invalid, Numerics, Op, Recording, Result, Shape, Support,
+    Tensor, Timestamp,
 };
 use std::any::Any;
 use std::sync::Arc;
@@ -145,6 +145,12 @@ pub trait Device: Send + Sync {
     /// [`WithFallback`](crate::WithFallback).
     fn fallbacks(&self) -> Vec<(&'static str, u64)> {
         Vec::new()
+    }
+
+    /// What the device asked of its driver since it was opened, all of its streams together; `None`, the default, where it
+    /// does not count. For reports: what a token costs beside arithmetic shows here.
+    fn activity(&self) -> Option<Activity> {
+        None
     }
 
     /// Allocates a tensor in a buffer of its own. Its contents are undefined.

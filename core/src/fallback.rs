@@ -1,7 +1,8 @@
 //! Running what a device cannot on another one, visibly.
 
 use crate::{
-    Access, Buffer, DType, Device, DeviceInfo, Error, Event, Numerics, Op, Recording, Result, Stream, Support, Tensor,
+    Access, Activity, Buffer, DType, Device, DeviceInfo, Error, Event, Numerics, Op, Recording, Result, Stream,
+    Support, Tensor,
 };
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -69,6 +70,11 @@ impl Device for WithFallback {
             *all.entry(op).or_default() += count;
         }
         all.into_iter().collect()
+    }
+
+    /// The primary's, what it reads and writes for operations that run elsewhere included.
+    fn activity(&self) -> Option<Activity> {
+        self.primary.activity()
     }
 
     fn tensor(&self, dtype: DType, sizes: &[usize]) -> Result<Tensor> {

@@ -63,7 +63,9 @@
 //! # Ok::<(), Error>(())
 //! ```
 
-use crate::{Buffer, DType, Device, DeviceInfo, Event, Numerics, Op, Recording, Result, Stream, Support, Tensor};
+use crate::{
+    Activity, Buffer, DType, Device, DeviceInfo, Event, Numerics, Op, Recording, Result, Stream, Support, Tensor,
+};
 use std::sync::Arc;
 
 /// What a wrapper changes of a device: each method is called in the place of its namesake of [`Device`] or [`Stream`] and
@@ -108,6 +110,11 @@ pub trait Hooks: Send + Sync + 'static {
     /// In the place of [`Device::fallbacks`].
     fn fallbacks(&self, inner: &dyn Device) -> Vec<(&'static str, u64)> {
         inner.fallbacks()
+    }
+
+    /// In the place of [`Device::activity`].
+    fn activity(&self, inner: &dyn Device) -> Option<Activity> {
+        inner.activity()
     }
 
     /// In the place of [`Device::tensor`].
@@ -289,6 +296,10 @@ impl<H: Hooks> Device for Wrapped<H> {
 
     fn fallbacks(&self) -> Vec<(&'static str, u64)> {
         self.hooks.fallbacks(&*self.inner)
+    }
+
+    fn activity(&self) -> Option<Activity> {
+        self.hooks.activity(&*self.inner)
     }
 
     fn tensor(&self, dtype: DType, sizes: &[usize]) -> Result<Tensor> {

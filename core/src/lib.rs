@@ -8,7 +8,8 @@
 //! - [`Device`], [`Stream`], [`Event`], [`Recording`]: the ten methods of a backend.
 //! - [`Tensor`], [`Matrix`], [`KvPool`]: operands. A matrix's scale layout is part of its type.
 //! - [`formats`]: FP8, FP4 and ue8m0 with exact conversions.
-//! - [`Support`], [`Numerics`], [`Cost`], [`Clock`]: what a device answers, promises, costs and how it is timed.
+//! - [`Support`], [`Numerics`], [`Cost`], [`Clock`], [`Activity`]: what a device answers, promises, costs, how it is timed and
+//!   what it counts.
 //! - [`WithFallback`]: running elsewhere what a device does not, counted.
 //! - [`forward`]: wrappers that change a few things of a device and pass on the rest.
 //! - [`host`]: memory and streams for devices that compute in host memory.
@@ -40,6 +41,7 @@
 //! ```
 #![forbid(unsafe_code)]
 
+mod activity;
 mod clock;
 mod cost;
 mod device;
@@ -59,6 +61,7 @@ mod rope_table;
 mod support;
 mod tensor;
 
+pub use activity::Activity;
 pub use clock::{Clock, Elapsed, Timestamp};
 pub use cost::Cost;
 pub use device::{Device, DeviceInfo, Event, EventState, Stream};

@@ -4,8 +4,8 @@
 use anychip_core::forward::{Hooks, Inner, Recordings, Wrapped};
 use anychip_core::ops::Hadamard;
 use anychip_core::{
-    Buffer, DType, Device, DeviceId, DeviceInfo, Event, EventState, Memory, Numerics, Op, Operation, Recording, Result,
-    Stream, Support, Tensor, Timestamp,
+    Activity, Buffer, DType, Device, DeviceId, DeviceInfo, Event, EventState, Memory, Numerics, Op, Operation,
+    Recording, Result, Stream, Support, Tensor, Timestamp,
 };
 use std::sync::{Arc, Mutex};
 
@@ -75,6 +75,11 @@ impl Device for Noting {
     fn fallbacks(&self) -> Vec<(&'static str, u64)> {
         self.calls.add("fallbacks");
         vec![("hadamard", 3)]
+    }
+
+    fn activity(&self) -> Option<Activity> {
+        self.calls.add("activity");
+        Some(Activity::new(1, 2, 3))
     }
 
     fn tensor(&self, dtype: DType, sizes: &[usize]) -> Result<Tensor> {
@@ -180,6 +185,10 @@ impl Hooks for Deaf {
         self.0.fallbacks()
     }
 
+    fn activity(&self, _: &dyn Device) -> Option<Activity> {
+        self.0.activity()
+    }
+
     fn tensor(&self, _: &dyn Device, dtype: DType, sizes: &[usize]) -> Result<Tensor> {
         self.0.tensor(dtype, sizes)
     }
@@ -233,6 +242,7 @@ fn call_all(device: &dyn Device, id: DeviceId) {
     assert!(device.supports(&op).is_native());
     assert_eq!(device.numerics(&op).function_ulps, 7.0);
     assert_eq!(device.fallbacks(), [("hadamard", 3)]);
+    assert_eq!(device.activity(), Some(Activity::new(1, 2, 3)));
     let mut bytes = [0; 16];
     stream.write(&x, &bytes).unwrap();
     stream.read(&out, &mut bytes).unwrap();
@@ -248,7 +258,7 @@ fn call_all(device: &dyn Device, id: DeviceId) {
     stream.replay(&recording, &[(&x, &bytes)]).unwrap();
 }
 
-const ALL: [&str; 16] = [
+const ALL: [&str; 17] = [
     "info",
     "allocate",
     "open_stream",
@@ -256,6 +266,7 @@ const ALL: [&str; 16] = [
     "supports",
     "numerics",
     "fallbacks",
+    "activity",
     "write",
     "read",
     "enqueue",

@@ -2,6 +2,7 @@
 
 use crate::sample::{Sampler, Sampling};
 use crate::{Error, Model, Result, Rows};
+use anychip_core::Activity;
 use std::time::{Duration, Instant};
 
 /// How to continue.
@@ -30,6 +31,8 @@ pub struct Generation {
     pub decode: Duration,
     /// Forward passes in that time.
     pub decode_steps: usize,
+    /// What the device asked of its driver in that time, where it counts.
+    pub decode_activity: Option<Activity>,
 }
 
 impl Generation {
@@ -71,18 +74,29 @@ pub fn generate(
     }
     let sequence = model.open_sequence()?;
     let mut run = || {
+        let mut choose = |model: &mut Model, tokens: &[u32], position: usize| match how.sampling {
+            // The logits stay where they are.
+            Sampling::Greedy => match model.forward_greedy(&[(sequence, tokens)])?[..] {
+                [Some(token)] => Ok(token),
+                _ => Err(Error::NoLogits { position }),
+            },
+            Sampling::Random { .. } => {
+                let logits = model.forward(&[(sequence, tokens)], Rows::Last)?;
+                sampler.pick(logits.last().map_or(&[], |row| row), position)
+            }
+        };
         let start = Instant::now();
-        let mut logits = one(model.forward(&[(sequence, prompt)], Rows::Last)?);
+        let mut token = choose(model, prompt, prompt.len() - 1)?;
         let mut made = Generation {
             tokens: Vec::new(),
             prompt_tokens: prompt.len(),
             prefill: start.elapsed(),
             decode: Duration::ZERO,
             decode_steps: 0,
+            decode_activity: None,
         };
-        let start = Instant::now();
+        let (start, before) = (Instant::now(), model.device().activity());
         while made.tokens.len() < how.max_tokens {
-            let token = sampler.pick(&logits, prompt.len() + made.tokens.len() - 1)?;
             if how.stop.contains(&token) {
                 break;
             }
@@ -90,17 +104,14 @@ pub fn generate(
             if !heard(token) || made.tokens.len() == how.max_tokens {
                 break;
             }
-            logits = one(model.forward(&[(sequence, &[token])], Rows::Last)?);
+            token = choose(model, &[token], prompt.len() + made.tokens.len() - 1)?;
             made.decode_steps += 1;
         }
         made.decode = start.elapsed();
+        made.decode_activity = model.device().activity().zip(before).map(|(after, before)| after - before);
         Ok(made)
     };
     let result = run();
     model.release(sequence)?;
     result
-}
-
-fn one(mut logits: Vec<Vec<f32>>) -> Vec<f32> {
-    logits.pop().unwrap_or_default()
 }

@@ -3,10 +3,14 @@
 
 mod common;
 
+use anychip_core::forward::{Hooks, Inner, Recordings, Wrapped};
+use anychip_core::ops::OpKind;
+use anychip_core::{Device, Op, Support};
 use anychip_runtime::generate::{Continuation, generate};
-use anychip_runtime::sample::Sampling;
+use anychip_runtime::sample::{Sampling, argmax};
 use anychip_runtime::tokenizer::Tokenizer;
 use anychip_runtime::{Error, Precision, Rows};
+use std::sync::Arc;
 
 fn samples() -> Vec<serde_json::Value> {
     let text = std::fs::read_to_string(common::golden("tiny").join("sample.json")).unwrap();
@@ -152,4 +156,46 @@ fn sampling_repeats_on_a_seed() {
     };
     assert_eq!(run(3), run(3));
     assert_ne!(run(3), run(4));
+}
+
+/// A device without `top_k` of one place.
+struct WithoutLargest;
+
+impl Hooks for WithoutLargest {
+    fn recordings(&self, _: &dyn Device) -> Recordings {
+        Recordings::ByOperation
+    }
+
+    fn supports(&self, inner: &dyn Device, op: &Op) -> Support {
+        match op.kind() {
+            OpKind::TopK(op) if op.out.size(1) == 1 => Support::unsupported("k", "more than 1", "1"),
+            _ => inner.supports(op),
+        }
+    }
+
+    fn enqueue(&self, inner: &mut Inner<'_>, op: &Op) -> anychip_core::Result<()> {
+        self.supports(inner.device, op).require("cpu", op.name())?;
+        inner.stream.enqueue(op)
+    }
+}
+
+/// What the device finds is what the host finds in the logits, which are read where the device finds nothing.
+#[test]
+fn the_likeliest_token_is_that_of_the_logits() {
+    let without = Arc::new(Wrapped::shared(common::device("cpu"), WithoutLargest));
+    for device in [common::device("reference"), common::device("cpu"), without] {
+        let options = anychip_runtime::Options { sequences: 2, context: 512, chunk: 8, ..Default::default() };
+        let mut model =
+            anychip_runtime::Model::open(device, &common::golden("tiny"), options, &(), &false.into()).unwrap();
+        let [one, other] = [(); 2].map(|()| model.open_sequence().unwrap());
+        // Both in one call, which is cut into several steps, and again.
+        let calls: [[&[u32]; 2]; 3] = [[&[0, 297, 354], &[5; 19]], [&[7], &[11]], [&[1, 2], &[3]]];
+        let found = calls.map(|[a, b]| model.forward_greedy(&[(one, a), (other, b)]).unwrap());
+        [one, other].into_iter().for_each(|sequence| model.release(sequence).unwrap());
+        let [one, other] = [(); 2].map(|()| model.open_sequence().unwrap());
+        for ([a, b], found) in calls.into_iter().zip(found) {
+            let logits = model.forward(&[(one, a), (other, b)], Rows::Last).unwrap();
+            assert_eq!(found, [argmax(&logits[0]), argmax(&logits[1])]);
+        }
+    }
 }

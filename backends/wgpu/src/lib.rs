@@ -17,6 +17,12 @@ mod product;
 mod shared;
 mod staging;
 mod stream;
+#[cfg(test)]
+mod tests;
+
+// What the tests call this crate by, inside of it and beside it.
+#[cfg(test)]
+extern crate self as anychip_wgpu;
 
 pub use adapter::MEND;
 pub use device::{descriptions, open, open_as};

@@ -38,7 +38,14 @@ impl Shared {
     pub(crate) fn buffer_for(&self, bytes: u64, usage: BufferUsages, mapped: bool) -> Result<wgpu::Buffer> {
         let size = padded(bytes).ok_or_else(|| self.out_of_memory(bytes))?;
         let descriptor = BufferDescriptor { label: None, size, usage, mapped_at_creation: mapped };
-        self.guarded(bytes, || self.device.create_buffer(&descriptor))
+        match self.guarded(bytes, || self.device.create_buffer(&descriptor)) {
+            // Finished work may hold memory that was let go.
+            Err(Error::OutOfMemory { .. }) => {
+                self.wait_for_all()?;
+                self.guarded(bytes, || self.device.create_buffer(&descriptor))
+            }
+            other => other,
+        }
     }
 }
 
@@ -54,12 +61,8 @@ pub(crate) fn allocate(shared: &Arc<Shared>, bytes: u64) -> Result<Buffer> {
     if heap.used.fetch_update(Ordering::Relaxed, Ordering::Relaxed, within).is_err() {
         return Err(shared.out_of_memory(bytes));
     }
-    let made = match shared.buffer(bytes) {
-        // Finished work may hold memory that was let go.
-        Err(Error::OutOfMemory { .. }) => shared.wait(None).and_then(|()| shared.buffer(bytes)),
-        other => other,
-    };
-    match made {
+    // A device that is lost gives buffers that nothing lies under, and says so only when it is asked.
+    match shared.buffer(bytes).and_then(|buffer| shared.poll().map(|()| buffer)) {
         Ok(buffer) => {
             let memory = GpuMemory { buffer, counted, shared: shared.clone() };
             Ok(Buffer::new(shared.info.id, bytes, Box::new(memory)))

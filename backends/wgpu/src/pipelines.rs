@@ -11,6 +11,20 @@ use wgpu::{
     ShaderStages,
 };
 
+/// What kernels are compiled with, beyond what they say themselves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Checks {
+    /// Whether indices are kept within bindings, and loops known to end.
+    pub(crate) bounds: bool,
+    /// Whether workgroup memory begins as zeros. Kernels store it before they load it.
+    pub(crate) zeros: bool,
+}
+
+impl Checks {
+    /// All of them in builds with debug assertions, which the tests are; none in release.
+    pub(crate) const OF_THIS_BUILD: Checks = Checks { bounds: cfg!(debug_assertions), zeros: cfg!(debug_assertions) };
+}
+
 /// A kernel that the driver has compiled, and how its bindings are laid out.
 pub(crate) struct Pipeline {
     pub(crate) pipeline: wgpu::ComputePipeline,
@@ -54,7 +68,7 @@ impl Shared {
     fn compile(&self, spec: &Spec, source: &str, words: usize) -> Pipeline {
         let label = Some(spec.kernel);
         let descriptor = ShaderModuleDescriptor { label, source: ShaderSource::Wgsl(source.into()) };
-        let module = module(&self.device, descriptor);
+        let module = self.module(descriptor);
         let entry = |(number, writes): (usize, bool)| BindGroupLayoutEntry {
             binding: number as u32,
             visibility: ShaderStages::COMPUTE,
@@ -77,27 +91,25 @@ impl Shared {
             layout: Some(&of_pipeline),
             module: &module,
             entry_point: Some("main"),
-            // Kernels store workgroup memory before they load it; the tests run with zeros to make them prove it.
             compilation_options: PipelineCompilationOptions {
-                zero_initialize_workgroup_memory: cfg!(debug_assertions),
+                zero_initialize_workgroup_memory: self.checks.zeros,
                 ..PipelineCompilationOptions::default()
             },
             cache: self.pipelines.cache.as_ref(),
         });
         Pipeline { pipeline, layout }
     }
-}
 
-/// A shader module: checked in builds with debug assertions, as it is in release.
-fn module(device: &wgpu::Device, descriptor: ShaderModuleDescriptor<'_>) -> wgpu::ShaderModule {
-    if cfg!(debug_assertions) {
-        return device.create_shader_module(descriptor);
-    }
-    // SAFETY: the sources are this project's own. Every index that they form lies within its operand: the contract's types
-    // have checked the sizes on the host, kernels check what only the device can see, and the conformance suite runs the same
-    // sources with the checks on.
-    #[allow(unsafe_code)]
-    unsafe {
-        device.create_shader_module_trusted(descriptor, ShaderRuntimeChecks::unchecked())
+    fn module(&self, descriptor: ShaderModuleDescriptor<'_>) -> wgpu::ShaderModule {
+        if self.checks.bounds {
+            return self.device.create_shader_module(descriptor);
+        }
+        // SAFETY: the sources are this project's own. Every index that they form lies within its operand: the contract's
+        // types have checked the sizes on the host, kernels check what only the device can see, and the conformance suite
+        // runs the same sources with the checks on.
+        #[allow(unsafe_code)]
+        unsafe {
+            self.device.create_shader_module_trusted(descriptor, ShaderRuntimeChecks::unchecked())
+        }
     }
 }

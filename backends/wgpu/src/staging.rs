@@ -50,7 +50,7 @@ impl Staging {
         let start = chunk.used;
         {
             let range = start..start + (bytes.len() as u64).next_multiple_of(8).min(chunk.buffer.size() - start);
-            let mut mapped = chunk.buffer.slice(range).get_mapped_range_mut().map_err(|error| shared.failed(error))?;
+            let mut mapped = chunk.buffer.slice(range).get_mapped_range_mut().map_err(|error| shared.refused(error))?;
             mapped.slice(..bytes.len()).copy_from_slice(bytes);
         }
         // Mapped ranges begin at multiples of eight.

@@ -4,14 +4,17 @@
 //! before it, so that whoever waits for it is behind it in the queue.
 
 use crate::dispatch::{self, Prepared};
-use crate::event::{self, Marked};
+use crate::event::{GpuEvent, Marked, Stamp};
 use crate::plan::Plan;
-use crate::shared::Shared;
+use crate::shared::{Shared, Submission};
 use crate::staging::Staging;
 use crate::{copies, ops};
 use anychip_core::{Error, Event, Invalid, Op, Recording, Result, Stream, Tensor};
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::mpsc::RecvTimeoutError;
+use std::time::Duration;
 use wgpu::{BufferUsages, CommandEncoder, CommandEncoderDescriptor, ComputePass, ComputePassDescriptor, MapMode};
 
 /// Bytes of a piece of a large read or write.
@@ -20,6 +23,9 @@ const PIECE: usize = 16 << 20;
 const STAGED: u64 = 64 << 20;
 /// Dispatches at which a stream submits what is queued one operation at a time, so that the device has something to do.
 const DISPATCHES: usize = 256;
+/// Submissions of a stream that may be under way, and what they may hold of staging memory: beyond, it waits for the first.
+const UNDER_WAY: usize = 32;
+const STAGED_UNDER_WAY: u64 = 2 * STAGED;
 
 pub(crate) struct GpuStream {
     shared: Arc<Shared>,
@@ -28,12 +34,12 @@ pub(crate) struct GpuStream {
     encoder: Option<CommandEncoder>,
     dispatches: usize,
     staging: Staging,
-    events: Vec<Marked>,
     /// Memory between the kernels of one operation, used again by the next.
     scratch: Vec<wgpu::Buffer>,
     /// What reads come back through.
     readback: Option<wgpu::Buffer>,
-    last: Option<wgpu::SubmissionIndex>,
+    /// Submissions that nobody has waited for, with what each has of staging memory.
+    under_way: VecDeque<(Submission, u64)>,
     failed: Option<Error>,
 }
 
@@ -48,10 +54,9 @@ impl GpuStream {
             encoder: None,
             dispatches: 0,
             staging: Staging::default(),
-            events: Vec::new(),
             scratch: Vec::new(),
             readback: None,
-            last: None,
+            under_way: VecDeque::new(),
             failed: None,
         }
     }
@@ -62,56 +67,98 @@ impl GpuStream {
         self.failed.clone().map_or(Ok(()), Err)
     }
 
-    /// Where commands other than dispatches are recorded.
-    fn encoder(&mut self) -> &mut CommandEncoder {
-        self.pass = None;
-        let device = &self.shared.device;
-        self.encoder.get_or_insert_with(|| device.create_command_encoder(&CommandEncoderDescriptor::default()))
+    /// What is queued cannot be done, and every later call says so.
+    fn fail(&mut self, why: &Error) {
+        (self.pass, self.encoder, self.dispatches) = (None, None, 0);
+        self.failed.get_or_insert(why.clone());
     }
 
-    fn dispatch(&mut self, steps: &[Prepared]) {
+    /// Where commands other than dispatches are recorded.
+    pub(crate) fn encoder(&mut self) -> Result<&mut CommandEncoder> {
+        if let Some(pass) = self.pass.take() {
+            self.shared.guarded(0, || drop(pass))?;
+        }
+        let encoder = match self.encoder.take() {
+            Some(encoder) => encoder,
+            None => {
+                let device = &self.shared.device;
+                self.shared.guarded(0, || device.create_command_encoder(&CommandEncoderDescriptor::default()))?
+            }
+        };
+        Ok(self.encoder.insert(encoder))
+    }
+
+    fn dispatch(&mut self, steps: &[Prepared]) -> Result<()> {
         if steps.is_empty() {
-            return;
+            return Ok(());
         }
-        if self.pass.is_none() {
-            let pass = self.encoder().begin_compute_pass(&ComputePassDescriptor::default()).forget_lifetime();
-            self.pass = Some(pass);
-        }
-        if let Some(pass) = &mut self.pass {
-            steps.iter().for_each(|step| step.record(pass));
-        }
+        let mut pass = match self.pass.take() {
+            Some(pass) => pass,
+            None => self.encoder()?.begin_compute_pass(&ComputePassDescriptor::default()).forget_lifetime(),
+        };
+        steps.iter().for_each(|step| step.record(&mut pass));
+        self.pass = Some(pass);
         self.dispatches += steps.len();
         self.shared.counters.dispatches.fetch_add(steps.len() as u64, Ordering::Relaxed);
+        Ok(())
     }
 
-    /// Submits what is recorded.
-    fn submit(&mut self) -> Result<()> {
-        self.ready()?;
-        self.pass = None;
-        let closed = self.staging.close();
-        let Some(encoder) = self.encoder.take() else { return Ok(()) };
-        self.dispatches = 0;
+    /// Submits what is recorded, if anything is.
+    fn submit(&mut self) -> Result<Option<Submission>> {
+        self.ready().and_then(|()| self.submit_recorded()).inspect_err(|error| self.fail(error))
+    }
+
+    fn submit_recorded(&mut self) -> Result<Option<Submission>> {
         let shared = self.shared.clone();
-        match shared.guarded(0, || shared.queue.submit([encoder.finish()])) {
-            Ok(index) => self.last = Some(index),
-            Err(error) => {
-                self.events.drain(..).for_each(|event| event.failed(&error));
-                self.failed = Some(error.clone());
-                return Err(error);
-            }
-        }
-        shared.counters.submits.fetch_add(1, Ordering::Relaxed);
+        let (pass, Some(encoder)) = (self.pass.take(), self.encoder.take()) else { return Ok(None) };
+        self.dispatches = 0;
+        let staged = self.staging.bytes();
+        let closed = self.staging.close();
+        // What is wrong with a command is told when all are finished.
+        let commands = shared.guarded(0, || {
+            drop(pass);
+            encoder.finish()
+        })?;
+        let submission = shared.submit(commands)?;
         self.staging.take_back(closed);
-        self.events.drain(..).for_each(|event| event.submitted(&shared));
-        shared.alive()
+        self.under_way.push_back((submission.clone(), staged));
+        let too_many = |all: &VecDeque<(Submission, u64)>| {
+            all.len() > UNDER_WAY || all.iter().map(|(_, staged)| staged).sum::<u64>() > STAGED_UNDER_WAY
+        };
+        while too_many(&self.under_way) {
+            let Some((first, _)) = self.under_way.pop_front() else { break };
+            shared.wait(&first)?;
+        }
+        Ok(Some(submission))
+    }
+
+    /// Bytes of staging memory that the device may still copy from, or will.
+    #[cfg(test)]
+    pub(crate) fn staged(&self) -> u64 {
+        self.staging.bytes() + self.under_way.iter().map(|(_, staged)| staged).sum::<u64>()
+    }
+
+    /// Submissions that nobody has waited for.
+    #[cfg(test)]
+    pub(crate) fn submissions(&self) -> usize {
+        self.under_way.len()
+    }
+
+    /// Waits for all that was submitted.
+    fn finish(&mut self) -> Result<()> {
+        let last = self.under_way.drain(..).next_back();
+        let waited = match last {
+            Some((last, _)) => self.shared.wait(&last),
+            None => self.shared.poll(),
+        };
+        waited.inspect_err(|error| self.fail(error))
     }
 
     /// Runs the kernels of a plan.
     fn run(&mut self, plan: &Plan) -> Result<()> {
         dispatch::grow(&self.shared, plan, &mut self.scratch)?;
         let steps = dispatch::prepare(&self.shared, plan, &self.scratch)?;
-        self.dispatch(&steps);
-        Ok(())
+        self.dispatch(&steps)
     }
 
     fn write_piece(&mut self, to: &Tensor, at: u64, bytes: &[u8]) -> Result<()> {
@@ -122,25 +169,18 @@ impl GpuStream {
         let (staged, from) = self.staging.put(&shared, bytes)?;
         let staged = staged.clone();
         match words {
-            Some(len) => self.encoder().copy_buffer_to_buffer(&staged, from, buffer, start, len),
+            Some(len) => self.encoder()?.copy_buffer_to_buffer(&staged, from, buffer, start, len),
             None => {
                 // Kernels do not read staging memory.
                 let between = shared.buffer(len)?;
                 let plan = copies::plan(shared.limits, &between, to.buffer(), start, len)?;
                 let steps = dispatch::prepare(&shared, &plan.0, &plan.1)?;
-                self.encoder().copy_buffer_to_buffer(&staged, from, &between, 0, len.next_multiple_of(4));
-                self.dispatch(&steps);
+                self.encoder()?.copy_buffer_to_buffer(&staged, from, &between, 0, len.next_multiple_of(4));
+                self.dispatch(&steps)?;
             }
         }
-        if self.staging.bytes() >= STAGED {
-            // One batch is filled while the device copies from the one before.
-            let before = self.last.take();
-            self.submit()?;
-            if before.is_some() {
-                shared.wait(before)?;
-            }
-        }
-        Ok(())
+        // One batch is filled while the device copies from the one before.
+        if self.staging.bytes() >= STAGED { self.submit().map(drop) } else { Ok(()) }
     }
 
     fn read_piece(&mut self, from: &Tensor, at: u64, bytes: &mut [u8]) -> Result<()> {
@@ -153,7 +193,7 @@ impl GpuStream {
             Some(readback) if readback.size() >= end - first => readback,
             _ => shared.buffer_for((end - first).max(4096), usage, false)?,
         };
-        self.encoder().copy_buffer_to_buffer(buffer, first, &readback, 0, end - first);
+        self.encoder()?.copy_buffer_to_buffer(buffer, first, &readback, 0, end - first);
         self.submit()?;
         shared.counters.read_back.fetch_add(len, Ordering::Relaxed);
         let slice = readback.slice(..end - first);
@@ -164,15 +204,18 @@ impl GpuStream {
                 let _ = done.send(result);
             })
         })?;
-        shared.wait(self.last.clone())?;
-        match mapped.try_recv() {
-            Ok(Ok(())) => {}
-            Ok(Err(error)) => return Err(shared.failed(error)),
-            Err(error) => return Err(shared.failed(format!("a read was not done when its work was: {error}"))),
-        }
+        self.finish()?;
+        // Another thread that looked at the same time may be the one that is told, and tells us.
+        let mapped = loop {
+            match mapped.recv_timeout(Duration::from_millis(1)) {
+                Err(RecvTimeoutError::Timeout) => shared.poll()?,
+                other => break other,
+            }
+        };
+        mapped.map_err(|error| shared.refused(error))?.map_err(|error| shared.refused(error))?;
         let skipped = (start - first) as usize;
         {
-            let view = slice.get_mapped_range().map_err(|error| shared.failed(error))?;
+            let view = slice.get_mapped_range().map_err(|error| shared.refused(error))?;
             bytes.copy_from_slice(&view[skipped..skipped + bytes.len()]);
         }
         readback.unmap();
@@ -193,8 +236,16 @@ impl Stream for GpuStream {
     fn write(&mut self, to: &Tensor, bytes: &[u8]) -> Result<()> {
         self.ready()?;
         self.shared.info.check_tensor(to, bytes.len())?;
-        let pieces = bytes.chunks(PIECE).enumerate();
-        pieces.map(|(i, piece)| (i * PIECE, piece)).try_for_each(|(at, piece)| self.write_piece(to, at as u64, piece))
+        for (i, piece) in bytes.chunks(PIECE).enumerate() {
+            let written = self.write_piece(to, (i * PIECE) as u64, piece);
+            // The first piece fails with nothing queued. A later one leaves half of a write behind.
+            written.inspect_err(|error| {
+                if i > 0 {
+                    self.fail(error)
+                }
+            })?;
+        }
+        Ok(())
     }
 
     fn read(&mut self, from: &Tensor, bytes: &mut [u8]) -> Result<()> {
@@ -211,31 +262,35 @@ impl Stream for GpuStream {
         self.ready()?;
         let plan = self.plan(op)?;
         self.run(&plan)?;
-        if self.dispatches >= DISPATCHES { self.submit() } else { Ok(()) }
+        if self.dispatches >= DISPATCHES { self.submit().map(drop) } else { Ok(()) }
     }
 
     fn synchronize(&mut self) -> Result<()> {
         self.submit()?;
-        match self.last.take() {
-            Some(last) => self.shared.wait(Some(last)),
-            None => self.shared.poll(),
-        }
+        self.finish()
     }
 
     fn mark(&mut self) -> Result<Event> {
         self.ready()?;
         let shared = self.shared.clone();
-        let (event, marked) = event::mark(&shared, self.encoder())?;
-        self.events.push(marked);
-        self.submit()?;
-        Ok(Event::new(shared.info.id, event))
+        let stamp = Stamp::new(&shared)?;
+        let marked = Marked::here(stamp, self.encoder()?);
+        let submission = self.submit()?.ok_or_else(|| shared.failed("an event without commands"))?;
+        Ok(Event::new(shared.info.id, marked.submitted(&shared, &submission)))
     }
 
     fn wait(&mut self, event: &Event) -> Result<()> {
-        // There is one queue, and what comes before the event was submitted when it was marked: all that is submitted from now on
-        // is behind it.
         self.ready()?;
-        self.shared.info.check_event(event)
+        self.shared.info.check_event(event)?;
+        // In one queue nothing has to be done: what comes before the event was submitted when it was marked, and all that
+        // this stream submits from now on is behind it. Only what will never happen is not waited for.
+        match event.state::<GpuEvent>().and_then(GpuEvent::failure) {
+            Some(why) => {
+                self.fail(&why);
+                Err(why)
+            }
+            None => Ok(()),
+        }
     }
 
     fn copy(&mut self, from: &Tensor, to: &Tensor) -> Result<()> {
@@ -254,7 +309,7 @@ impl Stream for GpuStream {
         }
         match copies::whole_words(to.offset(), to.bytes(), to.buffer().bytes()) {
             Some(len) if from.offset().is_multiple_of(4) => {
-                self.encoder().copy_buffer_to_buffer(source, from.offset(), target, to.offset(), len);
+                self.encoder()?.copy_buffer_to_buffer(source, from.offset(), target, to.offset(), len);
                 Ok(())
             }
             _ => {
@@ -282,14 +337,15 @@ impl Stream for GpuStream {
         if recording.device().is_some_and(|device| device != self.shared.info.id) {
             return Err(Error::Foreign { device: self.shared.info.name.clone(), what: "a recording" });
         }
+        if self.dispatches >= DISPATCHES {
+            self.submit()?;
+        }
         for (tensor, bytes) in updates {
             self.write(tensor, bytes)?;
         }
         match recording.kept::<Kept>() {
-            Some(Kept(steps)) => {
-                self.dispatch(steps);
-                Ok(())
-            }
+            // Submitted whole, by whoever waits for it: a token is one submission.
+            Some(Kept(steps)) => self.dispatch(steps),
             None => recording.ops().iter().try_for_each(|op| self.enqueue(op)),
         }
     }

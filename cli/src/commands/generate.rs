@@ -34,7 +34,32 @@ struct Document<'a> {
     decode_tokens_per_s: f64,
     /// The clock of the two speeds.
     clock: &'static str,
+    /// What a token after the first asked of the driver; null where the device does not count, or there was none.
+    per_token: Option<PerToken>,
     fallback_ops: Vec<(String, u64)>,
+}
+
+/// Means over the tokens after the first.
+#[derive(Serialize)]
+struct PerToken {
+    submits: f64,
+    dispatches: f64,
+    /// The same by the number of layers; embedding and head are in it.
+    dispatches_per_layer: f64,
+    read_back_bytes: f64,
+}
+
+impl PerToken {
+    fn of(made: &Generation, layers: usize) -> Option<PerToken> {
+        let spent = made.decode_activity.filter(|_| made.decode_steps > 0)?;
+        let mean = |count: u64| count as f64 / made.decode_steps as f64;
+        Some(PerToken {
+            submits: mean(spent.submits),
+            dispatches: mean(spent.dispatches),
+            dispatches_per_layer: mean(spent.dispatches) / layers as f64,
+            read_back_bytes: mean(spent.read_back),
+        })
+    }
 }
 
 pub(crate) fn run(args: &GenerateArgs) -> Result<Outcome, Failure> {
@@ -80,6 +105,7 @@ pub(crate) fn run(args: &GenerateArgs) -> Result<Outcome, Failure> {
         prefill_tokens_per_s: prefill,
         decode_tokens_per_s: decode,
         clock,
+        per_token: PerToken::of(&made, config.layers.len()),
         fallback_ops,
     })?;
     interrupt::check()?;
@@ -242,6 +268,7 @@ impl Heard {
             prefill: self.first,
             decode: self.last - self.first,
             decode_steps: self.tokens.len() - 1,
+            decode_activity: None,
             tokens: self.tokens,
         }
     }

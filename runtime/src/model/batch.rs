@@ -23,6 +23,8 @@ pub(crate) struct Batch {
     pub(crate) rows: Vec<Row>,
     /// Rows whose logits are wanted.
     pub(crate) logits: Vec<usize>,
+    /// Whether the device is to find the largest of them.
+    pub(crate) likeliest: bool,
 }
 
 /// What decides the operations of a step.
@@ -30,6 +32,7 @@ pub(crate) struct Batch {
 pub(crate) struct StepShape {
     pub(crate) rows: usize,
     pub(crate) logits: usize,
+    pub(crate) likeliest: bool,
     /// Windows that the step may close and entries that its rows may see, by ratio.
     pub(crate) ratios: BTreeMap<usize, RatioShape>,
 }
@@ -58,7 +61,8 @@ impl Batch {
             let entries = seen.max(1).next_power_of_two().max(PAGE_ENTRIES).min(most);
             (ratio, RatioShape { closings, entries })
         };
-        StepShape { rows: self.rows.len(), logits: self.logits.len(), ratios: ratios.map(ratio_shape).collect() }
+        let ratios = ratios.map(ratio_shape).collect();
+        StepShape { rows: self.rows.len(), logits: self.logits.len(), likeliest: self.likeliest, ratios }
     }
 }
 

@@ -72,7 +72,11 @@ impl Model {
     }
 
     fn draft_step(&mut self, rows: &[(Row, &Pending)]) -> Result<Vec<f32>> {
-        let batch = Batch { rows: rows.iter().map(|(row, _)| *row).collect(), logits: vec![rows.len() - 1] };
+        let batch = Batch {
+            rows: rows.iter().map(|(row, _)| *row).collect(),
+            logits: vec![rows.len() - 1],
+            ..Batch::default()
+        };
         let shape = batch.shape(std::iter::empty(), self.cache.context);
         let inputs = Inputs::allocate(&*self.device, &self.config, &shape)?;
         let (n, d) = (self.config.hc_mult, self.config.hidden_size);

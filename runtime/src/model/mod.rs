@@ -15,6 +15,7 @@ pub use step::LayerRun;
 pub use weights::Progress;
 
 use crate::config::Config;
+use crate::sample::argmax;
 use crate::{Error, Result};
 use anychip_core::{Device, Stream, Tensor};
 use batch::{Angles, Batch, Row, StepShape};
@@ -24,7 +25,7 @@ use graph::Scratch;
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use step::Program;
+use step::{Program, StepResult};
 use weights::Weights;
 
 /// Which arithmetic the model runs in.
@@ -110,6 +111,9 @@ pub struct Model {
 /// Step shapes whose recordings are kept; beyond, all are dropped together with the scratch tensors they hold.
 const KEPT_PROGRAMS: usize = 16;
 
+/// Is given what a step left, and the batch's item of each row in it.
+type Done<'a> = &'a mut dyn FnMut(&mut Model, &[usize], &StepResult) -> Result<()>;
+
 impl Model {
     /// The configuration.
     pub fn config(&self) -> &Config {
@@ -192,43 +196,85 @@ impl Model {
         self.forward_observed(batch, rows, Some(observer))
     }
 
+    /// As [`forward`](Model::forward), giving for each item the token of the largest logit behind its last token: of equal
+    /// ones the lowest, `None` where every logit is NaN. The device finds it where it has `top_k`, and a few bytes are read
+    /// back in the place of the logits.
+    ///
+    /// # Errors
+    /// As [`forward`](Model::forward).
+    pub fn forward_greedy(&mut self, batch: &[(Sequence, &[u32])]) -> Result<Vec<Option<u32>>> {
+        let mut tokens = vec![None; batch.len()];
+        self.steps(batch, Rows::Last, true, None, &mut |model, items, result| {
+            let places = match &result.likeliest {
+                Some(likeliest) => model.read_i32(likeliest)?,
+                None => vec![-1; items.len()],
+            };
+            // On the device the whole of -inf has no largest element, here it has.
+            let unknown = places.iter().any(|&place| place < 0);
+            let logits = if unknown { model.read_f32(&result.logits)? } else { Vec::new() };
+            let mut rows = logits.chunks_exact(model.config.vocab_size);
+            for (&item, &place) in items.iter().zip(&places) {
+                let row = rows.next();
+                tokens[item] = u32::try_from(place).ok().or_else(|| argmax(row?));
+            }
+            Ok(())
+        })?;
+        Ok(tokens)
+    }
+
     fn forward_observed(
         &mut self,
         batch: &[(Sequence, &[u32])],
         rows: Rows,
-        mut observer: Option<step::Observer<'_, '_>>,
+        observer: Option<step::Observer<'_, '_>>,
     ) -> Result<Vec<Vec<f32>>> {
+        let mut logits = vec![Vec::new(); batch.len()];
+        self.steps(batch, rows, false, observer, &mut |model, items, result| {
+            let values = model.read_f32(&result.logits)?;
+            for (&item, row) in items.iter().zip(values.chunks_exact(model.config.vocab_size)) {
+                logits[item].extend_from_slice(row);
+            }
+            Ok(())
+        })?;
+        Ok(logits)
+    }
+
+    /// Runs a batch in steps of at most a chunk.
+    fn steps(
+        &mut self,
+        batch: &[(Sequence, &[u32])],
+        rows: Rows,
+        likeliest: bool,
+        mut observer: Option<step::Observer<'_, '_>>,
+        done: Done<'_>,
+    ) -> Result<()> {
         self.check(batch)?;
         let starts: Vec<usize> = batch.iter().map(|(sequence, _)| self.cache.slots[sequence.0].len).collect();
-        let mut logits = vec![Vec::new(); batch.len()];
-        let mut next = 0;
-        let mut done = 0;
+        let (mut next, mut taken) = (0, 0);
         while next < batch.len() {
             // Fill one step with what is left of each item in turn.
-            let mut step = Batch::default();
+            let mut step = Batch { likeliest, ..Batch::default() };
             let mut wanted = Vec::new();
             while next < batch.len() && step.rows.len() < self.options.chunk {
                 let (sequence, tokens) = batch[next];
-                let take = (tokens.len() - done).min(self.options.chunk - step.rows.len());
-                for i in done..done + take {
+                let take = (tokens.len() - taken).min(self.options.chunk - step.rows.len());
+                for i in taken..taken + take {
                     if rows == Rows::All || i + 1 == tokens.len() {
                         step.logits.push(step.rows.len());
                         wanted.push(next);
                     }
                     step.rows.push(Row { sequence: sequence.0, position: starts[next] + i, token: tokens[i] });
                 }
-                done += take;
-                if done == tokens.len() {
-                    (next, done) = (next + 1, 0);
+                taken += take;
+                if taken == tokens.len() {
+                    (next, taken) = (next + 1, 0);
                 }
             }
-            let values = self.step(&step, observer.as_deref_mut())?;
-            for (item, row) in wanted.into_iter().zip(values.chunks_exact(self.config.vocab_size)) {
-                logits[item].extend_from_slice(row);
-            }
+            let result = self.step(&step, observer.as_deref_mut())?;
+            done(self, &wanted, &result)?;
             step.rows.iter().for_each(|row| self.cache.slots[row.sequence].len = row.position + 1);
         }
-        Ok(logits)
+        Ok(())
     }
 
     /// All that can be refused before the device is asked, and room in the pools.

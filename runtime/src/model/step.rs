@@ -5,8 +5,8 @@ use super::graph::{Graph, Scratch, Step, plain, reshape};
 use super::weights::Hyper;
 use super::{KEPT_PROGRAMS, Model};
 use crate::{Error, Result};
-use anychip_core::ops::{Embed, HyperHead};
-use anychip_core::{DType, Recording, Tensor};
+use anychip_core::ops::{Embed, HyperHead, TopK};
+use anychip_core::{DType, Operation, Recording, Tensor};
 use half::bf16;
 
 /// Sees intermediate tensors: name, tensor, bytes.
@@ -16,9 +16,19 @@ pub(crate) type Observer<'a, 'b> = &'a mut (dyn FnMut(&str, &Tensor, &[u8]) + 'b
 pub(crate) struct Program {
     pub(crate) inputs: Inputs,
     pub(crate) recording: Recording,
-    pub(crate) logits: Tensor,
+    pub(crate) result: StepResult,
     /// Streams after the last layer.
     pub(crate) streams: Tensor,
+}
+
+/// Where a step leaves what is wanted of it.
+#[derive(Clone)]
+pub(crate) struct StepResult {
+    /// f32, a row for each that wants them.
+    pub(crate) logits: Tensor,
+    /// The token of the largest logit of each row, -1 where none is above -inf; where that was asked for and the device has
+    /// `top_k`.
+    pub(crate) likeliest: Option<Tensor>,
 }
 
 /// One layer run on given streams.
@@ -33,8 +43,8 @@ pub struct LayerRun {
 }
 
 impl Model {
-    /// Runs one step and gives the logits of the rows that want them.
-    pub(crate) fn step(&mut self, batch: &Batch, observer: Option<Observer<'_, '_>>) -> Result<Vec<f32>> {
+    /// Runs one step.
+    pub(crate) fn step(&mut self, batch: &Batch, observer: Option<Observer<'_, '_>>) -> Result<StepResult> {
         let shape = batch.shape(self.cache.groups.keys().copied(), self.cache.context);
         if let Some(observer) = observer {
             // Scratch of its own: what is looked at once need not stay.
@@ -44,7 +54,7 @@ impl Model {
             }
             self.run(&steps, observer)?;
             self.keep_for_draft(batch, &program.streams)?;
-            return self.read_f32(&program.logits);
+            return Ok(program.result);
         }
         if !self.programs.contains_key(&shape) {
             if self.programs.len() >= KEPT_PROGRAMS {
@@ -62,15 +72,15 @@ impl Model {
             program.recording = self.stream.record(ops.collect())?;
             self.programs.insert(shape.clone(), program);
         }
-        let Some(program) = self.programs.get(&shape) else {
-            return Ok(Vec::new());
+        let Some(Program { inputs, recording, result, streams }) = self.programs.get(&shape) else {
+            return Err(Error::BadBatch { problem: "a step without its operations".into() });
         };
-        let filled = program.inputs.fill(batch, &self.config, &self.cache, &self.angles);
+        let filled = inputs.fill(batch, &self.config, &self.cache, &self.angles);
         let updates: Vec<(&Tensor, &[u8])> = filled.iter().map(|(tensor, bytes)| (*tensor, &bytes[..])).collect();
-        self.stream.replay(&program.recording, &updates)?;
-        let (logits, streams) = (program.logits.clone(), program.streams.clone());
+        self.stream.replay(recording, &updates)?;
+        let (result, streams) = (result.clone(), streams.clone());
         self.keep_for_draft(batch, &streams)?;
-        self.read_f32(&logits)
+        Ok(result)
     }
 
     /// Writes a step of this shape down.
@@ -87,8 +97,10 @@ impl Model {
             streams = graph.layer(&name, layer, memory, &inputs, streams)?;
         }
         let logits = graph.head(&weights.head_hyper, &weights.norm, &streams, &inputs.logit_rows)?;
+        let likeliest = if shape.likeliest { graph.likeliest(&logits)? } else { None };
         let steps = graph.steps;
-        Ok((Program { inputs, recording: Recording::of_ops(Vec::new()), logits, streams }, steps))
+        let result = StepResult { logits, likeliest };
+        Ok((Program { inputs, recording: Recording::of_ops(Vec::new()), result, streams }, steps))
     }
 
     /// An empty list of steps over this model.
@@ -139,7 +151,7 @@ impl Model {
             for start in (0..tokens.len()).step_by(self.options.chunk) {
                 let end = tokens.len().min(start + self.options.chunk);
                 let rows = (start..end).map(|i| Row { sequence: sequence.0, position: i, token: tokens[i] });
-                let batch = Batch { rows: rows.collect(), logits: Vec::new() };
+                let batch = Batch { rows: rows.collect(), ..Batch::default() };
                 self.layer_step(layer, &batch, &streams[start * width..end * width], &mut all)?;
             }
             Ok(all)
@@ -169,6 +181,13 @@ impl Model {
         })?;
         all.streams.extend(self.read_f32(&out)?);
         Ok(())
+    }
+
+    /// An integer tensor's elements.
+    pub(crate) fn read_i32(&mut self, from: &Tensor) -> Result<Vec<i32>> {
+        let mut bytes = vec![0; from.bytes() as usize];
+        self.stream.read(from, &mut bytes)?;
+        Ok(integers(&bytes).collect())
     }
 
     /// A float tensor's elements as f32.
@@ -213,6 +232,17 @@ impl Graph<'_> {
         self.tap(|| "norm.out".into(), &normed);
         let head = &self.weights.head;
         self.linear_as("logits", DType::F32, &plain(&normed)?, head)
+    }
+
+    /// The token of the largest logit of each row, the lowest of equal ones; `None` where the device has no kernel for it.
+    fn likeliest(&mut self, logits: &Tensor) -> Result<Option<Tensor>> {
+        let out = self.tensor("likeliest", DType::I32, &[logits.size(0), 1])?;
+        let op = TopK { scores: logits.clone(), out: out.clone() }.build()?;
+        if !self.device.supports(&op).is_native() {
+            return Ok(None);
+        }
+        self.steps.push(Step::Run(op));
+        Ok(Some(out))
     }
 }
 
