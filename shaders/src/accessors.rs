@@ -32,7 +32,11 @@ fn shared_words(slot: &Slot) -> bool {
 
 fn declare(text: &mut String, slot: &Slot, binding: &mut u32) -> std::fmt::Result {
     let access = if slot.access == Access::Read { "read" } else { "read_write" };
-    let word = if shared_words(slot) { "atomic<u32>" } else { "u32" };
+    let word = match slot.together() {
+        _ if shared_words(slot) => "atomic<u32>".into(),
+        1 => "u32".to_string(),
+        n => format!("vec{n}<u32>"),
+    };
     for window in 0..slot.windows {
         let name = slot.name;
         writeln!(text, "@group(0) @binding({binding}) var<storage, {access}> {name}_{window}: array<{word}>;")?;
@@ -42,12 +46,14 @@ fn declare(text: &mut String, slot: &Slot, binding: &mut u32) -> std::fmt::Resul
 }
 
 /// `NAME_word(i)` and `NAME_put(i, word)`, whichever window word `i` lies in; `NAME_merge(i, mask, bits)` for words that
-/// several invocations own parts of.
+/// several invocations own parts of; `NAME_words(i)`, the `i`th of the vectors that words are loaded in.
 fn words(text: &mut String, slot: &Slot, window: u64) -> std::fmt::Result {
     let Slot { name, windows, .. } = slot;
     if *windows == 0 {
         return Ok(());
     }
+    let together = slot.together();
+    let window = window / u64::from(together);
     // One window needs no choice; its size is no power of two.
     let choose = |text: &mut String, f: &dyn Fn(u32, &str) -> String| -> std::fmt::Result {
         if *windows == 1 {
@@ -61,6 +67,15 @@ fn words(text: &mut String, slot: &Slot, window: u64) -> std::fmt::Result {
         writeln!(text, "        default: {{ {} }}\n    }}", f(0, "j"))
     };
     let atomic = shared_words(slot);
+    if together > 1 {
+        writeln!(text, "fn {name}_words(i: u32) -> vec{together}<u32> {{")?;
+        choose(text, &|w, i| format!("return {name}_{w}[{i}];"))?;
+        writeln!(
+            text,
+            "}}\nfn {name}_word(i: u32) -> u32 {{ return {name}_words(i / {together}u)[i % {together}u]; }}"
+        )?;
+        return Ok(());
+    }
     if slot.access != Access::Write || atomic {
         writeln!(text, "fn {name}_word(i: u32) -> u32 {{")?;
         choose(text, &|w, i| match atomic {
@@ -216,8 +231,9 @@ fn read_matrix(text: &mut String, slot: &Slot, matrix: &MatrixRead) -> std::fmt:
         return Ok(());
     }
     let values = match slot.storage {
-        Storage::BF16 => format!("bf16_values({name}_word(i >> 1u), {name}_word((i >> 1u) + 1u))"),
-        Storage::F16 => format!("f16_values({name}_word(i >> 1u), {name}_word((i >> 1u) + 1u))"),
+        Storage::F32 => format!("bitcast<vec4<f32>>({name}_words(i >> 2u))"),
+        Storage::BF16 => format!("bf16_values({name}_words(i >> 2u))"),
+        Storage::F16 => format!("f16_values({name}_words(i >> 2u))"),
         Storage::E4M3 => format!("e4m3_values({name}_word(i >> 2u))"),
         Storage::E2M1 => format!("e2m1_values({name}_word(i >> 3u) >> ((i & 4u) << 2u))"),
         _ => format!("vec4<f32>({name}_load(i), {name}_load(i + 1u), {name}_load(i + 2u), {name}_load(i + 3u))"),
@@ -296,7 +312,7 @@ fn {name}_scale_byte(slot: u32, block: u32) -> u32 {{
         PoolForm::Fp8(nope, _) => format!(
             "if (d < {nope}u) {{ return {}; }} \
              let at = ({name}_data_byte(slot) + {nope}u + 2u * (d - {nope}u)) / 4u; \
-             return bf16_values({name}_word(at), {name}_word(at + 1u));",
+             return bf16_values(vec2<u32>({name}_word(at), {name}_word(at + 1u)));",
             scaled(format!("e4m3_values({name}_word(({name}_data_byte(slot) + d) / 4u))"), 64)
         ),
         PoolForm::Fp4(_) => format!(
@@ -304,10 +320,7 @@ fn {name}_scale_byte(slot: u32, block: u32) -> u32 {{
              return {};",
             scaled(format!("e2m1_values({name}_word(at / 4u) >> ((at & 2u) << 3u))"), 32)
         ),
-        _ => format!(
-            "let at = {name}_data_byte(slot) / 4u + d; return bitcast<vec4<f32>>(vec4<u32>(\
-             {name}_word(at), {name}_word(at + 1u), {name}_word(at + 2u), {name}_word(at + 3u)));"
-        ),
+        _ => format!("return bitcast<vec4<f32>>({name}_words(({name}_data_byte(slot) / 4u + d) / 4u));"),
     };
     writeln!(text, "fn {name}_entries(slot: u32, d: u32) -> vec4<f32> {{ {four} }}")
 }

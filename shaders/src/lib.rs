@@ -77,6 +77,20 @@ pub struct Slot {
     pub pool: Option<PoolRead>,
 }
 
+impl Slot {
+    /// Words that one load takes: as many as four elements of a matrix, or of an entry, lie in, where they begin at multiples
+    /// of that. Matters where each load costs, however wide it is.
+    pub(crate) fn together(&self) -> u32 {
+        let in_fours = self.access == Access::Read && self.matrix.as_ref().is_some_and(|matrix| matrix.aligned);
+        match (self.storage, self.pool.map(|pool| pool.form)) {
+            (Storage::F32, _) if in_fours => 4,
+            (Storage::BF16 | Storage::F16, _) if in_fours => 2,
+            (Storage::Bytes, Some(PoolForm::F32(dim))) if self.access == Access::Read && dim.is_multiple_of(4) => 4,
+            _ => 1,
+        }
+    }
+}
+
 /// How the entries of a paged pool lie. The kernel has the page table as `NAME_table` and defines `NAME_sequences()`,
 /// `NAME_table_pages()`, the pages of a sequence, and `NAME_pages()`, those of the pool.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

@@ -14,8 +14,10 @@ fn is_finite(x: f32) -> bool { return (bitcast<u32>(x) & 0x7f800000u) != 0x7f800
 
 // bfloat16, in the low half of `bits`.
 fn bf16_value(bits: u32) -> f32 { return bitcast<f32>(bits << 16u); }
-fn bf16_values(low: u32, high: u32) -> vec4<f32> {
-    return bitcast<vec4<f32>>(vec4<u32>(low << 16u, low & 0xffff0000u, high << 16u, high & 0xffff0000u));
+fn bf16_values(words: vec2<u32>) -> vec4<f32> {
+    let low = words << vec2<u32>(16u);
+    let high = words & vec2<u32>(0xffff0000u);
+    return bitcast<vec4<f32>>(vec4<u32>(low.x, high.x, low.y, high.y));
 }
 fn bf16_bits(x: f32) -> u32 {
     let b = bitcast<u32>(x);
@@ -26,7 +28,7 @@ fn round_bf16(x: f32) -> f32 { return bf16_value(bf16_bits(x)); }
 
 // IEEE binary16, in the low half of `bits`.
 fn f16_value(bits: u32) -> f32 { return unpack2x16float(bits & 0xffffu).x; }
-fn f16_values(low: u32, high: u32) -> vec4<f32> { return vec4<f32>(unpack2x16float(low), unpack2x16float(high)); }
+fn f16_values(words: vec2<u32>) -> vec4<f32> { return vec4<f32>(unpack2x16float(words.x), unpack2x16float(words.y)); }
 fn f16_bits(x: f32) -> u32 {
     let b = bitcast<u32>(x);
     let sign = (b >> 16u) & 0x8000u;
