@@ -86,5 +86,11 @@ fn tokens_are_those_of_the_cpu() {
         assert_eq!((&per_token["submits"], &per_token["read_back_bytes"]), (&1.0.into(), &4.0.into()), "{per_token}");
         let (dispatches, per_layer) = (&per_token["dispatches"], &per_token["dispatches_per_layer"]);
         assert!(dispatches.as_f64() > per_layer.as_f64() && per_layer.as_f64() > Some(1.0), "{per_token}");
+        // Nearly one kernel for each operation, which moves nearly what the operation has to.
+        for of in ["dispatches", "moved_bytes"] {
+            let [all, least] =
+                [of.into(), format!("least_{of}")].map(|field: String| per_token[field].as_f64().unwrap());
+            assert!(least > 0.0 && all >= least && all <= 1.3 * least, "{of}: {per_token}");
+        }
     }
 }

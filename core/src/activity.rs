@@ -11,6 +11,9 @@ pub struct Activity {
     pub submits: u64,
     /// Kernels that were queued, an operation's own and those that copies take.
     pub dispatches: u64,
+    /// Bytes of device memory that the operations' kernels read and write, by what is bound to each: an operand of several
+    /// kernels counts once for each of them, and so does memory between them. [`Cost`](crate::Cost) is the least.
+    pub moved: u64,
     /// Bytes that [`Stream::read`](crate::Stream::read) gave back.
     pub read_back: u64,
 }
@@ -23,6 +26,7 @@ impl Sub for Activity {
         Activity {
             submits: self.submits.saturating_sub(earlier.submits),
             dispatches: self.dispatches.saturating_sub(earlier.dispatches),
+            moved: self.moved.saturating_sub(earlier.moved),
             read_back: self.read_back.saturating_sub(earlier.read_back),
         }
     }
@@ -30,8 +34,8 @@ impl Sub for Activity {
 
 impl Activity {
     /// Counts of a device.
-    pub fn new(submits: u64, dispatches: u64, read_back: u64) -> Activity {
-        Activity { submits, dispatches, read_back }
+    pub fn new(submits: u64, dispatches: u64, moved: u64, read_back: u64) -> Activity {
+        Activity { submits, dispatches, moved, read_back }
     }
 }
 
@@ -41,8 +45,8 @@ mod tests {
 
     #[test]
     fn the_difference_is_what_lies_between() {
-        let (before, after) = (Activity::new(2, 30, 400), Activity::new(3, 50, 404));
-        assert_eq!(after - before, Activity::new(1, 20, 4));
+        let (before, after) = (Activity::new(2, 30, 400, 7), Activity::new(3, 50, 480, 11));
+        assert_eq!(after - before, Activity::new(1, 20, 80, 4));
         assert_eq!(before - after, Activity::default());
     }
 }

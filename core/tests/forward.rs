@@ -79,7 +79,7 @@ impl Device for Noting {
 
     fn activity(&self) -> Option<Activity> {
         self.calls.add("activity");
-        Some(Activity::new(1, 2, 3))
+        Some(Activity::new(1, 2, 3, 4))
     }
 
     fn tensor(&self, dtype: DType, sizes: &[usize]) -> Result<Tensor> {
@@ -242,7 +242,7 @@ fn call_all(device: &dyn Device, id: DeviceId) {
     assert!(device.supports(&op).is_native());
     assert_eq!(device.numerics(&op).function_ulps, 7.0);
     assert_eq!(device.fallbacks(), [("hadamard", 3)]);
-    assert_eq!(device.activity(), Some(Activity::new(1, 2, 3)));
+    assert_eq!(device.activity(), Some(Activity::new(1, 2, 3, 4)));
     let mut bytes = [0; 16];
     stream.write(&x, &bytes).unwrap();
     stream.read(&out, &mut bytes).unwrap();

@@ -1,7 +1,7 @@
 //! Continuing a prompt, token by token.
 
 use crate::sample::{Sampler, Sampling};
-use crate::{Error, Model, Result, Rows};
+use crate::{Error, Model, Result, Rows, Work};
 use anychip_core::Activity;
 use std::time::{Duration, Instant};
 
@@ -33,6 +33,8 @@ pub struct Generation {
     pub decode_steps: usize,
     /// What the device asked of its driver in that time, where it counts.
     pub decode_activity: Option<Activity>,
+    /// What it was asked for in that time: the least of that.
+    pub decode_work: Work,
 }
 
 impl Generation {
@@ -94,8 +96,9 @@ pub fn generate(
             decode: Duration::ZERO,
             decode_steps: 0,
             decode_activity: None,
+            decode_work: Work::default(),
         };
-        let (start, before) = (Instant::now(), model.device().activity());
+        let (start, before, asked) = (Instant::now(), model.device().activity(), model.work());
         while made.tokens.len() < how.max_tokens {
             if how.stop.contains(&token) {
                 break;
@@ -109,6 +112,7 @@ pub fn generate(
         }
         made.decode = start.elapsed();
         made.decode_activity = model.device().activity().zip(before).map(|(after, before)| after - before);
+        made.decode_work = model.work() - asked;
         Ok(made)
     };
     let result = run();

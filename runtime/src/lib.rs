@@ -23,4 +23,4 @@ pub mod tokenizer;
 pub mod verify;
 
 pub use error::{Error, Result};
-pub use model::{Model, Options, Precision, Rows, Sequence};
+pub use model::{Model, Options, Precision, Rows, Sequence, Work};

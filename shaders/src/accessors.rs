@@ -320,7 +320,14 @@ fn {name}_scale_byte(slot: u32, block: u32) -> u32 {{
              return {};",
             scaled(format!("e2m1_values({name}_word(at / 4u) >> ((at & 2u) << 3u))"), 32)
         ),
-        _ => format!("return bitcast<vec4<f32>>({name}_words(({name}_data_byte(slot) / 4u + d) / 4u));"),
+        // Only what is not written is bound in vectors.
+        _ if slot.together() == 4 => {
+            format!("return bitcast<vec4<f32>>({name}_words(({name}_data_byte(slot) / 4u + d) / 4u));")
+        }
+        _ => {
+            let four = ["", " + 1u", " + 2u", " + 3u"].map(|j| format!("{name}_entry(slot, d{j})")).join(", ");
+            format!("return vec4<f32>({four});")
+        }
     };
     writeln!(text, "fn {name}_entries(slot: u32, d: u32) -> vec4<f32> {{ {four} }}")
 }

@@ -155,8 +155,8 @@ impl Device for GpuDevice {
     }
 
     fn activity(&self) -> Option<Activity> {
-        let Counters { submits, dispatches, read_back } = &self.shared.counters;
-        let [submits, dispatches, read_back] = [submits, dispatches, read_back].map(|n| n.load(Ordering::Relaxed));
-        Some(Activity::new(submits, dispatches, read_back))
+        let Counters { submits, dispatches, moved, read_back } = &self.shared.counters;
+        let now = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        Some(Activity::new(now(submits), now(dispatches), now(moved), now(read_back)))
     }
 }

@@ -2,6 +2,7 @@
 
 use anychip_core::{Buffer, DType, KvFormat, Matrix, Op, Paged, Reason, ScaleType, Tensor};
 use anychip_shaders::{Access, Constant, MatrixRead, PoolForm, PoolRead, Slot, Spec, Storage, Window};
+use std::collections::HashSet;
 
 /// What the adapter lets kernels have: all that a plan depends on beside the operation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -79,6 +80,8 @@ pub(crate) struct Plan {
     pub(crate) steps: Vec<Step>,
     /// Bytes of each scratch memory.
     pub(crate) scratch: Vec<u64>,
+    /// Bytes that its kernels read and write.
+    pub(crate) moved: u64,
 }
 
 /// Memory between kernels.
@@ -90,7 +93,19 @@ pub(crate) struct Scratch {
 
 impl Plan {
     pub(crate) fn new(limits: Limits) -> Plan {
-        Plan { limits, steps: Vec::new(), scratch: Vec::new() }
+        Plan { limits, steps: Vec::new(), scratch: Vec::new(), moved: 0 }
+    }
+
+    /// Sets [`moved`](Plan::moved) for an operation that moves `least` bytes at least: to those come operands that several
+    /// kernels read, none of which needs more of one than the operation does, and what lies between kernels.
+    pub(crate) fn count_moved(&mut self, least: u64) {
+        let mut bound = HashSet::new();
+        let again = |place: &Place| match place {
+            Place::Given { buffer, offset, .. } if bound.insert((buffer.id(), *offset)) => 0,
+            Place::Given { bytes, .. } => least.min(*bytes),
+            place => place.bytes(),
+        };
+        self.moved = self.steps.iter().flat_map(|step| &step.places).map(again).fold(least, u64::saturating_add);
     }
 
     /// Memory for `count` words, whose contents are undefined until a kernel stores them.

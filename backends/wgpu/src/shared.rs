@@ -38,6 +38,7 @@ pub(crate) struct Heap {
 pub(crate) struct Counters {
     pub(crate) submits: AtomicU64,
     pub(crate) dispatches: AtomicU64,
+    pub(crate) moved: AtomicU64,
     pub(crate) read_back: AtomicU64,
 }
 

@@ -44,7 +44,10 @@ pub(crate) struct GpuStream {
 }
 
 /// What a recording keeps: everything but the commands themselves, which a driver's buffer holds only once.
-struct Kept(Vec<Prepared>);
+struct Kept {
+    steps: Vec<Prepared>,
+    moved: u64,
+}
 
 impl GpuStream {
     pub(crate) fn new(shared: Arc<Shared>) -> GpuStream {
@@ -158,6 +161,7 @@ impl GpuStream {
     fn run(&mut self, plan: &Plan) -> Result<()> {
         dispatch::grow(&self.shared, plan, &mut self.scratch)?;
         let steps = dispatch::prepare(&self.shared, plan, &self.scratch)?;
+        self.shared.counters.moved.fetch_add(plan.moved, Ordering::Relaxed);
         self.dispatch(&steps)
     }
 
@@ -329,7 +333,8 @@ impl Stream for GpuStream {
         for plan in &plans {
             steps.extend(dispatch::prepare(&self.shared, plan, &scratch)?);
         }
-        Ok(Recording::kept_as(ops, Box::new(Kept(steps))))
+        let moved = plans.iter().map(|plan| plan.moved).fold(0, u64::saturating_add);
+        Ok(Recording::kept_as(ops, Box::new(Kept { steps, moved })))
     }
 
     fn replay(&mut self, recording: &Recording, updates: &[(&Tensor, &[u8])]) -> Result<()> {
@@ -345,7 +350,10 @@ impl Stream for GpuStream {
         }
         match recording.kept::<Kept>() {
             // Submitted whole, by whoever waits for it: a token is one submission.
-            Some(Kept(steps)) => self.dispatch(steps),
+            Some(Kept { steps, moved }) => {
+                self.shared.counters.moved.fetch_add(*moved, Ordering::Relaxed);
+                self.dispatch(steps)
+            }
             None => recording.ops().iter().try_for_each(|op| self.enqueue(op)),
         }
     }

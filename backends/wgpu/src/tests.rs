@@ -302,7 +302,8 @@ fn what_is_asked_of_the_driver_is_counted() {
     stream.replay(&recording, &[]).unwrap();
     job.judge(&mut *stream);
     let spent = device.activity().unwrap() - before;
-    assert_eq!(spent, Activity::new(1, 3, 24), "a recording and the read behind it are one submission");
+    let moved = 3 * job.op.cost().bytes();
+    assert_eq!(spent, Activity::new(1, 3, moved, 24), "a recording and the read behind it are one submission");
 }
 
 #[test]

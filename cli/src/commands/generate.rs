@@ -12,7 +12,7 @@ use anychip_runtime::generate::{Continuation, Generation, generate};
 use anychip_runtime::prompt::user_turn;
 use anychip_runtime::sample::{Sampler, Sampling};
 use anychip_runtime::tokenizer::Tokenizer;
-use anychip_runtime::{Error, Model, Options, Precision};
+use anychip_runtime::{Error, Model, Options, Precision, Work};
 use serde::Serialize;
 use std::io::Read;
 use std::path::Path;
@@ -46,6 +46,12 @@ struct PerToken {
     dispatches: f64,
     /// The same by the number of layers; embedding and head are in it.
     dispatches_per_layer: f64,
+    /// Operations of the contract: dispatches at least.
+    least_dispatches: f64,
+    /// Bytes of device memory that kernels read and write.
+    moved_bytes: f64,
+    /// The same if each operation moved each of its operands once.
+    least_moved_bytes: f64,
     read_back_bytes: f64,
 }
 
@@ -57,6 +63,9 @@ impl PerToken {
             submits: mean(spent.submits),
             dispatches: mean(spent.dispatches),
             dispatches_per_layer: mean(spent.dispatches) / layers as f64,
+            least_dispatches: mean(made.decode_work.operations),
+            moved_bytes: mean(spent.moved),
+            least_moved_bytes: mean(made.decode_work.cost.bytes()),
             read_back_bytes: mean(spent.read_back),
         })
     }
@@ -269,6 +278,7 @@ impl Heard {
             decode: self.last - self.first,
             decode_steps: self.tokens.len() - 1,
             decode_activity: None,
+            decode_work: Work::default(),
             tokens: self.tokens,
         }
     }

@@ -77,6 +77,7 @@ pub(super) fn list(cases: &mut Cases) {
         (Quick, "twice", Spec { rows: TWICE, format: KvFormat::Fp4 { dim: 48 }, ..fp8 }),
         (Quick, "plain", Spec { format: KvFormat::Fp4 { dim: 128 }, x: DType::F32, family: Quiet, ..fp8 }),
         (Quick, "plain", Spec { format: KvFormat::F32 { dim: 33 }, x: DType::F32, ..fp8 }),
+        (Quick, "plain", Spec { format: KvFormat::F32 { dim: 64 }, x: DType::F32, ..fp8 }),
         (Quick, "poisoned", Spec { poisoned: true, ..fp8 }),
         (Quick, "poisoned", Spec { poisoned: true, format: KvFormat::Fp4 { dim: 128 }, x: DType::F32, ..fp8 }),
         (Quick, "far", Spec { table: FAR, pages: 2, rows: &[(0, 999_999), (0, 999_936), (0, 5)], ..fp8 }),

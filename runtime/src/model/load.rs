@@ -4,7 +4,7 @@ use super::batch::Angles;
 use super::cache::Cache;
 use super::graph::Scratch;
 use super::weights::{Loader, Progress};
-use super::{Model, Options, Precision};
+use super::{Model, Options, Precision, Work};
 use crate::checkpoint::{Checkpoint, Layout};
 use crate::config::Config;
 use crate::inventory::inventory;
@@ -74,6 +74,7 @@ impl Model {
             dir: dir.into(),
             angles: Angles::new(&config),
             pending: (0..options.sequences).map(|_| Vec::new()).collect(),
+            work: Work::default(),
             device,
             stream,
             config,

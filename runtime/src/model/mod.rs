@@ -10,9 +10,11 @@ mod load;
 mod pages;
 mod step;
 mod weights;
+mod work;
 
 pub use step::LayerRun;
 pub use weights::Progress;
+pub use work::Work;
 
 use crate::config::Config;
 use crate::sample::argmax;
@@ -106,6 +108,7 @@ pub struct Model {
     scratch: Scratch,
     programs: HashMap<StepShape, Program>,
     pending: Vec<Vec<Pending>>,
+    work: Work,
 }
 
 /// Step shapes whose recordings are kept; beyond, all are dropped together with the scratch tensors they hold.
@@ -138,6 +141,12 @@ impl Model {
     /// Arithmetic it was opened in.
     pub fn precision(&self) -> Precision {
         self.options.precision
+    }
+
+    /// What was asked of the device since the model was opened, as the contract counts it: the least that any device has
+    /// to do for it. What was traced, and layers run alone, are not in it.
+    pub fn work(&self) -> Work {
+        self.work
     }
 
     /// Opens a sequence.

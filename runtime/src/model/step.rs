@@ -3,10 +3,10 @@
 use super::batch::{Batch, Inputs, Row, StepShape};
 use super::graph::{Graph, Scratch, Step, plain, reshape};
 use super::weights::Hyper;
-use super::{KEPT_PROGRAMS, Model};
+use super::{KEPT_PROGRAMS, Model, Work};
 use crate::{Error, Result};
 use anychip_core::ops::{Embed, HyperHead, TopK};
-use anychip_core::{DType, Operation, Recording, Tensor};
+use anychip_core::{DType, Op, Operation, Recording, Tensor};
 use half::bf16;
 
 /// Sees intermediate tensors: name, tensor, bytes.
@@ -16,6 +16,8 @@ pub(crate) type Observer<'a, 'b> = &'a mut (dyn FnMut(&str, &Tensor, &[u8]) + 'b
 pub(crate) struct Program {
     pub(crate) inputs: Inputs,
     pub(crate) recording: Recording,
+    /// The least work of all its operations.
+    pub(crate) work: Work,
     pub(crate) result: StepResult,
     /// Streams after the last layer.
     pub(crate) streams: Tensor,
@@ -69,15 +71,18 @@ impl Model {
                 Step::Run(op) => Some(op),
                 Step::Tap(..) => None,
             });
-            program.recording = self.stream.record(ops.collect())?;
+            let ops: Vec<Op> = ops.collect();
+            program.work = Work::of(&ops);
+            program.recording = self.stream.record(ops)?;
             self.programs.insert(shape.clone(), program);
         }
-        let Some(Program { inputs, recording, result, streams }) = self.programs.get(&shape) else {
+        let Some(Program { inputs, recording, work, result, streams }) = self.programs.get(&shape) else {
             return Err(Error::BadBatch { problem: "a step without its operations".into() });
         };
         let filled = inputs.fill(batch, &self.config, &self.cache, &self.angles);
         let updates: Vec<(&Tensor, &[u8])> = filled.iter().map(|(tensor, bytes)| (*tensor, &bytes[..])).collect();
         self.stream.replay(recording, &updates)?;
+        self.work = self.work + *work;
         let (result, streams) = (result.clone(), streams.clone());
         self.keep_for_draft(batch, &streams)?;
         Ok(result)
@@ -100,7 +105,8 @@ impl Model {
         let likeliest = if shape.likeliest { graph.likeliest(&logits)? } else { None };
         let steps = graph.steps;
         let result = StepResult { logits, likeliest };
-        Ok((Program { inputs, recording: Recording::of_ops(Vec::new()), result, streams }, steps))
+        let (recording, work) = (Recording::of_ops(Vec::new()), Work::default());
+        Ok((Program { inputs, recording, work, result, streams }, steps))
     }
 
     /// An empty list of steps over this model.

@@ -71,6 +71,7 @@ pub(crate) fn plan(op: &Op, limits: &Limits) -> Result<Plan, Reason> {
     }
     let mut plan = Plan::new(*limits);
     kernels(op, &mut plan)?;
+    plan.count_moved(op.cost().bytes());
     match plan.steps.iter().find_map(|step| step.refusal(limits)) {
         Some(reason) => Err(reason),
         None => Ok(plan),
