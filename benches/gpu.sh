@@ -134,7 +134,7 @@ choose() {
 }
 choose
 if [ -z "$chosen" ] && [ -z "$device" ] && own_icd; then found=$(adapters); choose; fi
-if [ -z "$chosen" ] && [ -n "$any" ]; then chosen=$(head -n 1 <<<"$found"); fi
+if [ -z "$chosen$device" ] && [ -n "$any" ]; then chosen=$(head -n 1 <<<"$found"); fi
 if [ -z "$chosen" ]; then
   if [ -n "$device" ] && [ -n "$found" ]; then cannot "there is no $device" "there are: ${found//$'\t'/ }"; fi
   if [ -n "$any" ]; then

@@ -12,6 +12,7 @@ import json
 import sys
 import time
 
+import gpu_torch_ceilings
 import gpu_torch_ops as ops
 
 ABSENT = 3
@@ -145,7 +146,7 @@ def variants(torch, case, timer, options):
 
 
 def measure(torch, device, timer, options, lines):
-    for ceiling in ops.ceilings(torch, device):
+    for ceiling in gpu_torch_ceilings.all_of(torch, device):
         fields = judged(ceiling.call, ceiling, timer)
         if fields.get("spread"):
             known = {name: getattr(ceiling, name) for name in ("kind", "format", "size", "work")}

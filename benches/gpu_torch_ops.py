@@ -6,7 +6,7 @@ bytes, or has coarser scales, stands beside it as not equal. Values are random: 
 """
 
 from dataclasses import dataclass
-from typing import Any, Callable
+from typing import Callable
 
 HIDDEN, HEADS, HEAD_DIM, INDEX_DIM, TOP_K = 4096, 64, 512, 128, 512
 EXPERTS, CHOSEN, INNER, STREAMS, WINDOW = 32, 6, 2048, 4, 128
@@ -32,15 +32,6 @@ class Case:
         outs, wants = ((x if isinstance(x, (tuple, list)) else [x]) for x in (out, self.wanted))
         assert len(outs) == len(wants) and all(o.shape == w.shape for o, w in zip(outs, wants)), "shapes differ"
         return max(((o.double() - w.double()).abs().max() / w.double().abs().max()).item() for o, w in zip(outs, wants))
-
-
-@dataclass
-class Ceiling(Case):
-    kind: str
-    format: str
-    size: str
-    work: int
-    call: Any
 
 
 class Formats:
@@ -426,31 +417,3 @@ def cases():
         yield "quantize", f"queries/t{t}", to_e2m1(t)
     for n, m in [(128, 256), (256, 512)]:
         yield "newton_schulz", f"n{n}-m{m}", newton_schulz(n, m)
-
-
-def ceilings(torch, device):
-    """What the device reaches through torch: a copy and one large product per format."""
-    f, small = Formats(torch, device), device == "cpu"
-    count = (64 if small else 1024) << 20
-    source = torch.randint(0, 256, (count,), dtype=torch.uint8, device=device)
-    target = torch.empty_like(source)
-    copy = lambda: target.copy_(source)
-    yield Ceiling([], lambda: source, 0.0, "copy", "bytes", f"{count >> 20} MiB", 2 * count, copy)
-    del source, target, copy
-    side = 1024 if small else 8192
-    size, work = f"{side} x {side} x {side}", 2 * side**3
-    for name, dtype, tolerance in [("bf16", torch.bfloat16, BF16), ("f32", torch.float32, F32)]:
-        x, w = f.normal(side, side, dtype=dtype), f.normal(side, side, std=side**-0.5, dtype=dtype)
-        product = lambda: torch.nn.functional.linear(x, w)
-        yield Part([], lambda: x[:64].double() @ w.double().T, tolerance, "gemm", name, size, work, product)
-    x, w = (f.normal(side, side).to(torch.float8_e4m3fn) for _ in range(2))
-    one = torch.ones((), device=device)
-    product = lambda: torch._scaled_mm(x, w.t(), scale_a=one, scale_b=one, out_dtype=torch.bfloat16)
-    yield Part([], lambda: x[:64].double() @ w.double().T, BF16, "gemm", "e4m3", f"{size}, one scale", work, product)
-
-
-class Part(Ceiling):
-    """Compared in its first rows: all of a large product in float64 takes as long as everything else."""
-
-    def error(self, out):
-        return super().error(out[:64])

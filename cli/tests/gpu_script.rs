@@ -35,8 +35,11 @@ fn packed() -> TempDir {
     for (name, path) in programs {
         std::os::unix::fs::symlink(path, dir.path().join(name)).unwrap();
     }
-    for file in ["gpu.sh", "gpu_torch.py", "gpu_torch_ops.py"] {
-        fs::copy(root.join("benches").join(file), dir.path().join(file)).unwrap();
+    for entry in fs::read_dir(root.join("benches")).unwrap() {
+        let entry = entry.unwrap();
+        if entry.file_name().to_str().unwrap().starts_with("gpu") {
+            fs::copy(entry.path(), dir.path().join(entry.file_name())).unwrap();
+        }
     }
     dir
 }
