@@ -25,6 +25,8 @@
 //! ```
 #![forbid(unsafe_code)]
 
+pub mod ceilings;
+pub mod record;
 mod subject;
 mod v4_flash;
 

@@ -1,8 +1,9 @@
 //! One operation on one device, judged before and after it is timed.
 
 use crate::BenchError;
+use crate::record::{Spread, Timed};
 use anychip_conformance::{Builder, judge_output};
-use anychip_core::{Access, Clock, Cost, Device, Error, Op, Result, Stream, Tensor, host};
+use anychip_core::{Access, Clock, Cost, DType, Device, Error, Op, Result, Stream, Tensor, host};
 use anychip_reference::{Bounded, Output};
 use std::time::{Duration, Instant};
 
@@ -18,6 +19,8 @@ pub struct Subject<'a> {
     worst: f64,
     fell_back: bool,
     clock: Clock,
+    /// Time of each run so far.
+    runs: Vec<Duration>,
 }
 
 impl<'a> Subject<'a> {
@@ -46,7 +49,18 @@ impl<'a> Subject<'a> {
         let fell_back = fallbacks(device) > before;
         // No device's clock sees work that the host handed to another device.
         let clock = if fell_back { Clock::Host } else { device.info().clock };
-        Ok(Subject { name: name.into(), device, stream, op, host_op, wanted: None, worst: 0.0, fell_back, clock })
+        Ok(Subject {
+            name: name.into(),
+            device,
+            stream,
+            op,
+            host_op,
+            wanted: None,
+            worst: 0.0,
+            fell_back,
+            clock,
+            runs: vec![],
+        })
     }
 
     /// `operation/shape/device@clock`, with `+fallback` after the device where another one did the work.
@@ -58,6 +72,33 @@ impl<'a> Subject<'a> {
     /// The least work that computes the operation.
     pub fn cost(&self) -> Cost {
         self.op.cost()
+    }
+
+    /// The clock of its times.
+    pub fn clock(&self) -> Clock {
+        self.clock
+    }
+
+    /// Whether another device did the work.
+    pub fn fell_back(&self) -> bool {
+        self.fell_back
+    }
+
+    /// Element types of what the operation reads, each once.
+    pub fn reads(&self) -> Vec<DType> {
+        let mut types = Vec::new();
+        for (_, access, own, _) in self.operands() {
+            if access != Access::Write && !types.contains(&own.dtype()) {
+                types.push(own.dtype());
+            }
+        }
+        types
+    }
+
+    /// Where the times of single runs lie, `None` before there are any. The earlier half counts as warming up: how long
+    /// a caller warms up is not known here.
+    pub fn spread(&self) -> Option<Spread> {
+        Spread::of(&self.runs[self.runs.len() / 2..])
     }
 
     /// Judges what the device left behind, the first time it is called, and makes ready for timing.
@@ -80,24 +121,31 @@ impl<'a> Subject<'a> {
     /// As [`judge`](Subject::judge); [`Error::ClockMismatch`] when events are timed by another clock.
     pub fn time(&mut self, iterations: u64) -> Result<Duration, BenchError> {
         self.judge()?;
-        let (begun, mut on_device) = (Instant::now(), Duration::ZERO);
+        let mut sum = Duration::ZERO;
         for _ in 0..iterations {
-            if self.clock == Clock::Host {
-                self.stream.enqueue(&self.op)?;
-                self.stream.synchronize()?;
-                continue;
-            }
-            let start = self.stream.mark()?;
-            self.stream.enqueue(&self.op)?;
-            let end = self.stream.mark()?;
-            self.stream.synchronize()?;
-            let elapsed = end.since(&start)?;
-            if elapsed.clock != self.clock {
-                return Err(Error::ClockMismatch(elapsed.clock, self.clock).into());
-            }
-            on_device += Duration::from_nanos(elapsed.nanos);
+            let run = self.once()?;
+            self.runs.push(run);
+            sum += run;
         }
-        Ok(if self.clock == Clock::Host { begun.elapsed() } else { on_device })
+        Ok(sum)
+    }
+
+    fn once(&mut self) -> Result<Duration> {
+        let begun = Instant::now();
+        if self.clock == Clock::Host {
+            self.stream.enqueue(&self.op)?;
+            self.stream.synchronize()?;
+            return Ok(begun.elapsed());
+        }
+        let start = self.stream.mark()?;
+        self.stream.enqueue(&self.op)?;
+        let end = self.stream.mark()?;
+        self.stream.synchronize()?;
+        let elapsed = end.since(&start)?;
+        if elapsed.clock != self.clock {
+            return Err(Error::ClockMismatch(elapsed.clock, self.clock));
+        }
+        Ok(Duration::from_nanos(elapsed.nanos))
     }
 
     /// Judges what the timed runs left behind. Gives the largest error over tolerance, `None` if nothing was judged.
@@ -108,6 +156,10 @@ impl<'a> Subject<'a> {
     /// # Errors
     /// As [`judge`](Subject::judge).
     pub fn finish(mut self) -> Result<Option<f64>, BenchError> {
+        self.judge_again()
+    }
+
+    fn judge_again(&mut self) -> Result<Option<f64>, BenchError> {
         let Some(wanted) = self.wanted.take() else { return Ok(None) };
         if self.op.operands().iter().any(|(_, access, _)| *access == Access::ReadWrite) {
             self.arm()?;
@@ -115,6 +167,15 @@ impl<'a> Subject<'a> {
         }
         self.compare(&wanted)?;
         Ok(Some(self.worst))
+    }
+
+    /// As [`finish`](Subject::finish), with what a report needs; `None` if nothing was timed.
+    ///
+    /// # Errors
+    /// As [`judge`](Subject::judge).
+    pub fn finish_timed(mut self) -> Result<Option<Timed>, BenchError> {
+        let worst = self.judge_again()?;
+        Ok(worst.and_then(|worst| Timed::of(&self, worst)))
     }
 
     /// Each operand by name and use, on the device and in host memory.
@@ -215,7 +276,9 @@ mod tests {
     fn a_right_result_is_timed_and_judged_again() {
         let right = device(u64::MAX, 0.0);
         let mut subject = Subject::new(&*right, "linear/doubled", doubled).unwrap();
-        assert!(subject.time(3).is_ok() && subject.finish().unwrap().unwrap() <= 1.0);
+        assert!(subject.spread().is_none() && subject.time(3).is_ok());
+        assert_eq!(subject.spread().unwrap().runs, 2, "the first of three warmed up");
+        assert!(subject.finish().unwrap().unwrap() <= 1.0);
         let lazy = device(1, 0.0);
         let mut subject = Subject::new(&*lazy, "linear/doubled", doubled).unwrap();
         assert!(subject.time(3).is_ok(), "it was right once");
