@@ -62,6 +62,7 @@ pub(crate) fn limits(adapter: &Adapter) -> Limits {
     let uniform = info.subgroup_min_size == info.subgroup_max_size && adapter.features().contains(Features::SUBGROUP);
     Limits {
         binding_bytes: limits.max_storage_buffer_binding_size,
+        buffer_bytes: limits.max_buffer_size,
         bindings: limits.max_storage_buffers_per_shader_stage,
         alignment: limits.min_storage_buffer_offset_alignment as u64,
         workgroup_bytes: limits.max_compute_workgroup_storage_size,

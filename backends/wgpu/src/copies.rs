@@ -1,7 +1,7 @@
 //! Copies that the driver's own cannot do, because they do not consist of whole words.
 
 use crate::plan::{Limits, Place, Plan, Scratch};
-use anychip_core::{Buffer, Result, Tensor};
+use anychip_core::{Buffer, Tensor};
 use anychip_shaders::{Access, Storage};
 use wgpu::Buffer as Memory;
 
@@ -13,27 +13,36 @@ pub(crate) fn whole_words(start: u64, len: u64, bytes: u64) -> Option<u64> {
 }
 
 /// Bytes from the start of `from`, which lies between, to byte `start` of `to`.
-pub(crate) fn plan(limits: Limits, from: &Memory, to: &Buffer, start: u64, len: u64) -> Result<(Plan, Vec<Memory>)> {
+pub(crate) fn plan(limits: Limits, from: &Memory, to: &Buffer, start: u64, len: u64) -> (Plan, Vec<Memory>) {
     let mut plan = Plan::new(limits);
     let between = plan.scratch(len.div_ceil(4) as usize);
     let target = Range { buffer: to, start, len };
     step(&mut plan, Source::Between(between), target);
-    Ok((plan, vec![from.clone()]))
+    (plan, vec![from.clone()])
 }
 
 /// The bytes of one tensor to another.
-pub(crate) fn between(limits: Limits, from: &Tensor, to: &Tensor) -> Result<Plan> {
+pub(crate) fn between(limits: Limits, from: &Tensor, to: &Tensor) -> Plan {
     let mut plan = Plan::new(limits);
-    let range = |tensor: &Tensor, at: u64, len: u64| (tensor.offset() + at, len);
-    // Few bytes are copied like this: in pieces, so that indices of bytes are words.
-    const PIECE: u64 = 1 << 30;
-    for at in (0..from.bytes()).step_by(PIECE as usize) {
-        let len = PIECE.min(from.bytes() - at);
-        let ((source, len), (start, _)) = (range(from, at, len), range(to, at, len));
-        let target = Range { buffer: to.buffer(), start, len };
-        step(&mut plan, Source::Given(Range { buffer: from.buffer(), start: source, len }), target);
+    // Indices of bytes are words, and no piece lies in two buffers.
+    for (at, len) in pieces([from.offset(), to.offset()], from.bytes(), limits.part_bytes().min(1 << 30)) {
+        let [source, target] =
+            [from, to].map(|tensor| Range { buffer: tensor.buffer(), start: tensor.offset() + at, len });
+        step(&mut plan, Source::Given(source), target);
     }
-    Ok(plan)
+    plan
+}
+
+/// Cuts `len` bytes that begin at each of `starts` wherever one of them comes to a multiple of `size`: where each piece
+/// begins, and its length.
+pub(crate) fn pieces<const N: usize>(starts: [u64; N], len: u64, size: u64) -> impl Iterator<Item = (u64, u64)> {
+    let mut at = 0;
+    std::iter::from_fn(move || {
+        let start = at;
+        let room = starts.iter().map(|from| size - (from + start) % size).fold(len - start, u64::min);
+        at += room;
+        (room > 0).then_some((start, room))
+    })
 }
 
 struct Range<'a> {

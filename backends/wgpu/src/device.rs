@@ -85,7 +85,7 @@ impl GpuDevice {
         let limits = narrow(own);
         let mut info = DeviceInfo::new(DeviceId::unique(), name, adapter::description(&adapter));
         info.memory_bytes = memory;
-        info.max_allocation = adapter.limits().max_buffer_size.min(memory.unwrap_or(u64::MAX)) / 16 * 16;
+        info.max_allocation = memory.unwrap_or(limits.buffer_bytes) / 16 * 16;
         info.alignment = limits.alignment;
         info.clock = if tick.is_some() { Clock::Device } else { Clock::Host };
         let cache = features.contains(Features::PIPELINE_CACHE).then(|| pipeline_cache(&device));

@@ -49,21 +49,20 @@ fn prepare_step(shared: &Shared, step: &Step, scratch: &[wgpu::Buffer]) -> Resul
     let pipeline = shared.pipeline(&step.spec, step.params.len())?;
     let mut entries = Vec::new();
     for (number, binding) in step.spec.bindings().into_iter().enumerate() {
-        let (buffer, offset, bytes) = match &step.places[binding.slot] {
-            Place::Given { buffer, offset, bytes } => (shared.buffer_of(buffer)?, *offset, *bytes),
-            Place::Scratch { number, bytes } => {
-                let buffer = scratch.get(*number).ok_or_else(|| shared.failed("a plan without its memory"))?;
-                (buffer, 0, *bytes)
-            }
-            Place::Absent => return Err(shared.failed("a binding of an absent operand")),
-        };
+        let place = &step.places[binding.slot];
         let window = step.spec.window.0;
         let start = window * binding.window as u64;
         let last = binding.window + 1 == step.spec.slots[binding.slot].windows;
         // Buffers have padding, so that a binding of whole words never ends beyond them.
-        let size = if last { (bytes - start).next_multiple_of(4).max(LEAST_BINDING) } else { window };
-        let resource =
-            BindingResource::Buffer(BufferBinding { buffer, offset: offset + start, size: NonZeroU64::new(size) });
+        let size = if last { (place.bytes() - start).next_multiple_of(4).max(LEAST_BINDING) } else { window };
+        let (buffer, offset) = match place {
+            Place::Given { buffer, offset, .. } => shared.located(buffer, offset + start, size)?,
+            Place::Scratch { number, .. } => {
+                (scratch.get(*number).ok_or_else(|| shared.failed("a plan without its memory"))?, start)
+            }
+            Place::Absent => return Err(shared.failed("a binding of an absent operand")),
+        };
+        let resource = BindingResource::Buffer(BufferBinding { buffer, offset, size: NonZeroU64::new(size) });
         entries.push(BindGroupEntry { binding: number as u32, resource });
     }
     let descriptor = BindGroupDescriptor { label: None, layout: &pipeline.layout, entries: &entries };

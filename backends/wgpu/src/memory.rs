@@ -1,20 +1,33 @@
-//! Device memory: a driver's buffer for each allocation, counted.
+//! Device memory: a driver's buffer for each allocation, several for one that is larger than its largest; counted.
 
 use crate::plan::LEAST_BINDING;
 use crate::shared::Shared;
-use anychip_core::{Buffer, Error, Memory, Result, Tensor};
+use anychip_core::{Buffer, Error, Memory, Result};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use wgpu::{BufferDescriptor, BufferUsages};
 
 /// What an allocation is to this backend.
 pub(crate) struct GpuMemory {
-    pub(crate) buffer: wgpu::Buffer,
+    /// One, or several of [`Limits::part_bytes`](crate::Limits), the last of which has what is left.
+    parts: Vec<wgpu::Buffer>,
+    part_bytes: u64,
     counted: u64,
     shared: Arc<Shared>,
 }
 
 impl Memory for GpuMemory {}
+
+impl GpuMemory {
+    /// The buffer that holds `bytes` bytes from `offset`, and where in it; `None` where they lie in several.
+    fn locate(&self, offset: u64, bytes: u64) -> Option<(&wgpu::Buffer, u64)> {
+        let (part, start) = match &self.parts[..] {
+            [one] => (one, offset),
+            several => (several.get((offset / self.part_bytes) as usize)?, offset % self.part_bytes),
+        };
+        (start.checked_add(bytes)? <= part.size()).then_some((part, start))
+    }
+}
 
 impl Drop for GpuMemory {
     fn drop(&mut self) {
@@ -62,9 +75,10 @@ pub(crate) fn allocate(shared: &Arc<Shared>, bytes: u64) -> Result<Buffer> {
         return Err(shared.out_of_memory(bytes));
     }
     // A device that is lost gives buffers that nothing lies under, and says so only when it is asked.
-    match shared.buffer(bytes).and_then(|buffer| shared.poll().map(|()| buffer)) {
-        Ok(buffer) => {
-            let memory = GpuMemory { buffer, counted, shared: shared.clone() };
+    match buffers(shared, bytes).and_then(|parts| shared.poll().map(|()| parts)) {
+        Ok(parts) => {
+            let part_bytes = shared.limits.part_bytes();
+            let memory = GpuMemory { parts, part_bytes, counted, shared: shared.clone() };
             Ok(Buffer::new(shared.info.id, bytes, Box::new(memory)))
         }
         Err(error) => {
@@ -74,18 +88,23 @@ pub(crate) fn allocate(shared: &Arc<Shared>, bytes: u64) -> Result<Buffer> {
     }
 }
 
+fn buffers(shared: &Shared, bytes: u64) -> Result<Vec<wgpu::Buffer>> {
+    let (most, part) = (shared.limits.buffer_bytes, shared.limits.part_bytes());
+    if bytes <= most {
+        return shared.buffer(bytes).map(|buffer| vec![buffer]);
+    }
+    let starts = (0..bytes).step_by(usize::try_from(part).unwrap_or(usize::MAX));
+    starts.map(|start| shared.buffer(part.min(bytes - start))).collect()
+}
+
 impl Shared {
-    /// The driver's buffer under a tensor.
-    pub(crate) fn buffer_of<'a>(&self, buffer: &'a Buffer) -> Result<&'a wgpu::Buffer> {
+    /// The driver's buffer that holds `bytes` bytes from `offset` of an allocation, and where in it.
+    pub(crate) fn located<'a>(&self, buffer: &'a Buffer, offset: u64, bytes: u64) -> Result<(&'a wgpu::Buffer, u64)> {
         let foreign = || Error::Foreign { device: self.info.name.clone(), what: "a tensor" };
         if buffer.device() != self.info.id {
             return Err(foreign());
         }
-        buffer.memory::<GpuMemory>().map(|memory| &memory.buffer).ok_or_else(foreign)
-    }
-
-    /// The same of a tensor.
-    pub(crate) fn buffer_under<'a>(&self, tensor: &'a Tensor) -> Result<&'a wgpu::Buffer> {
-        self.buffer_of(tensor.buffer())
+        let memory = buffer.memory::<GpuMemory>().ok_or_else(foreign)?;
+        memory.locate(offset, bytes).ok_or_else(|| self.failed("bytes of one access in several buffers"))
     }
 }

@@ -11,6 +11,8 @@ pub struct Limits {
     pub binding_bytes: u64,
     /// Bindings of a kernel.
     pub bindings: u32,
+    /// Bytes that one of the driver's buffers may have; an allocation beyond has several.
+    pub buffer_bytes: u64,
     /// Bytes whose multiples bindings begin at.
     pub alignment: u64,
     /// Bytes of workgroup memory.
@@ -29,6 +31,11 @@ impl Limits {
     /// Bytes of a window of an operand that takes several bindings: the largest power of two that a binding may have.
     pub(crate) fn window(&self) -> Window {
         Window(1 << self.binding_bytes.max(4).ilog2())
+    }
+
+    /// Bytes of each buffer of an allocation that has several, but of the last: a multiple of a window.
+    pub(crate) fn part_bytes(&self) -> u64 {
+        1 << self.buffer_bytes.max(LEAST_BINDING).ilog2()
     }
 
     /// Invocations of a workgroup that shares a row.
@@ -56,7 +63,7 @@ pub(crate) enum Place {
 }
 
 impl Place {
-    fn bytes(&self) -> u64 {
+    pub(crate) fn bytes(&self) -> u64 {
         match self {
             Place::Given { bytes, .. } | Place::Scratch { bytes, .. } => *bytes,
             Place::Absent => 0,
@@ -363,6 +370,20 @@ pub(crate) fn storage(dtype: DType) -> Storage {
 }
 
 impl Step {
+    /// An operand one of whose bindings would lie in two of an allocation's buffers, and where it begins.
+    fn divided(&self, limits: &Limits) -> Option<(&'static str, u64)> {
+        let part = limits.part_bytes();
+        self.spec.slots.iter().zip(&self.places).find_map(|(slot, place)| match place {
+            Place::Given { buffer, offset, bytes } if buffer.bytes() > limits.buffer_bytes && slot.windows > 0 => {
+                let window = if slot.windows == 1 { *bytes } else { self.spec.window.0 };
+                let divided = |start: &u64| start / part != (start + window - 1).min(offset + bytes - 1) / part;
+                let mut starts = (0..u64::from(slot.windows)).map(|i| offset + i * window);
+                starts.any(|start| divided(&start)).then_some((slot.name, *offset))
+            }
+            _ => None,
+        })
+    }
+
     /// What the adapter does not let this step have.
     pub(crate) fn refusal(&self, limits: &Limits) -> Option<Reason> {
         let bindings = self.spec.bindings().len();
@@ -372,6 +393,14 @@ impl Step {
                 rule: "bindings of a kernel".into(),
                 limit: format!("at most {most} of at most {largest} bytes each"),
                 got: bindings.to_string(),
+            });
+        }
+        if let Some((name, offset)) = self.divided(limits) {
+            let (window, part) = (self.spec.window.0, limits.part_bytes());
+            return Some(Reason {
+                rule: format!("place of {name} in an allocation of several buffers"),
+                limit: format!("a multiple of {window} bytes, or all of it between two multiples of {part}"),
+                got: offset.to_string(),
             });
         }
         let most = MOST_GROUPS;

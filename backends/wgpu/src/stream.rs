@@ -17,8 +17,8 @@ use std::sync::mpsc::RecvTimeoutError;
 use std::time::Duration;
 use wgpu::{BufferUsages, CommandEncoder, CommandEncoderDescriptor, ComputePass, ComputePassDescriptor, MapMode};
 
-/// Bytes of a piece of a large read or write.
-const PIECE: usize = 16 << 20;
+/// Bytes of a piece of a large read or write, whose multiples it ends at: buffers of an allocation that has several do too.
+const PIECE: u64 = 16 << 20;
 /// Staged bytes at which a stream submits.
 const STAGED: u64 = 64 << 20;
 /// Dispatches at which a stream submits what is queued one operation at a time, so that the device has something to do.
@@ -167,18 +167,20 @@ impl GpuStream {
 
     fn write_piece(&mut self, to: &Tensor, at: u64, bytes: &[u8]) -> Result<()> {
         let shared = self.shared.clone();
-        let buffer = shared.buffer_under(to)?;
         let (start, len) = (to.offset() + at, bytes.len() as u64);
         let words = copies::whole_words(start, len, to.buffer().bytes());
         let (staged, from) = self.staging.put(&shared, bytes)?;
         let staged = staged.clone();
         match words {
-            Some(len) => self.encoder()?.copy_buffer_to_buffer(&staged, from, buffer, start, len),
+            Some(len) => {
+                let (buffer, start) = shared.located(to.buffer(), start, len)?;
+                self.encoder()?.copy_buffer_to_buffer(&staged, from, buffer, start, len);
+            }
             None => {
                 // Kernels do not read staging memory.
                 let between = shared.buffer(len)?;
-                let plan = copies::plan(shared.limits, &between, to.buffer(), start, len)?;
-                let steps = dispatch::prepare(&shared, &plan.0, &plan.1)?;
+                let (plan, scratch) = copies::plan(shared.limits, &between, to.buffer(), start, len);
+                let steps = dispatch::prepare(&shared, &plan, &scratch)?;
                 self.encoder()?.copy_buffer_to_buffer(&staged, from, &between, 0, len.next_multiple_of(4));
                 self.dispatch(&steps)?;
             }
@@ -189,15 +191,15 @@ impl GpuStream {
 
     fn read_piece(&mut self, from: &Tensor, at: u64, bytes: &mut [u8]) -> Result<()> {
         let shared = self.shared.clone();
-        let buffer = shared.buffer_under(from)?;
         let (start, len) = (from.offset() + at, bytes.len() as u64);
         let (first, end) = (start / 4 * 4, (start + len).next_multiple_of(4));
+        let (buffer, place) = shared.located(from.buffer(), first, end - first)?;
         let usage = BufferUsages::MAP_READ | BufferUsages::COPY_DST;
         let readback = match self.readback.take() {
             Some(readback) if readback.size() >= end - first => readback,
             _ => shared.buffer_for((end - first).max(4096), usage, false)?,
         };
-        self.encoder()?.copy_buffer_to_buffer(buffer, first, &readback, 0, end - first);
+        self.encoder()?.copy_buffer_to_buffer(buffer, place, &readback, 0, end - first);
         self.submit()?;
         shared.counters.read_back.fetch_add(len, Ordering::Relaxed);
         let slice = readback.slice(..end - first);
@@ -240,11 +242,11 @@ impl Stream for GpuStream {
     fn write(&mut self, to: &Tensor, bytes: &[u8]) -> Result<()> {
         self.ready()?;
         self.shared.info.check_tensor(to, bytes.len())?;
-        for (i, piece) in bytes.chunks(PIECE).enumerate() {
-            let written = self.write_piece(to, (i * PIECE) as u64, piece);
+        for (at, len) in copies::pieces([to.offset()], to.bytes(), PIECE) {
+            let written = self.write_piece(to, at, &bytes[at as usize..(at + len) as usize]);
             // The first piece fails with nothing queued. A later one leaves half of a write behind.
             written.inspect_err(|error| {
-                if i > 0 {
+                if at > 0 {
                     self.fail(error)
                 }
             })?;
@@ -258,8 +260,8 @@ impl Stream for GpuStream {
         if bytes.is_empty() {
             return self.synchronize();
         }
-        let pieces = bytes.chunks_mut(PIECE).enumerate();
-        pieces.map(|(i, piece)| (i * PIECE, piece)).try_for_each(|(at, piece)| self.read_piece(from, at as u64, piece))
+        let mut pieces = copies::pieces([from.offset()], from.bytes(), PIECE);
+        pieces.try_for_each(|(at, len)| self.read_piece(from, at, &mut bytes[at as usize..(at + len) as usize]))
     }
 
     fn enqueue(&mut self, op: &Op) -> Result<()> {
@@ -300,7 +302,9 @@ impl Stream for GpuStream {
     fn copy(&mut self, from: &Tensor, to: &Tensor) -> Result<()> {
         self.ready()?;
         let shared = self.shared.clone();
-        let (source, target) = (shared.buffer_under(from)?, shared.buffer_under(to)?);
+        for tensor in [from, to] {
+            shared.located(tensor.buffer(), tensor.offset(), 0)?;
+        }
         if from.bytes() != to.bytes() {
             return Err(Invalid::WrongLength { want: to.bytes(), got: from.bytes() }.into());
         }
@@ -313,13 +317,14 @@ impl Stream for GpuStream {
         }
         match copies::whole_words(to.offset(), to.bytes(), to.buffer().bytes()) {
             Some(len) if from.offset().is_multiple_of(4) => {
-                self.encoder()?.copy_buffer_to_buffer(source, from.offset(), target, to.offset(), len);
+                for (at, len) in copies::pieces([from.offset(), to.offset()], len, shared.limits.part_bytes()) {
+                    let (source, start) = shared.located(from.buffer(), from.offset() + at, len)?;
+                    let (target, place) = shared.located(to.buffer(), to.offset() + at, len)?;
+                    self.encoder()?.copy_buffer_to_buffer(source, start, target, place, len);
+                }
                 Ok(())
             }
-            _ => {
-                let plan = copies::between(shared.limits, from, to)?;
-                self.run(&plan)
-            }
+            _ => self.run(&copies::between(shared.limits, from, to)),
         }
     }
 

@@ -5,13 +5,14 @@
 #[path = "../tests/common/mod.rs"]
 mod common;
 
+use crate::Limits;
 use crate::device::GpuDevice;
 use crate::ops::KERNELS;
 use crate::pipelines::Checks;
 use crate::stream::GpuStream;
 use anychip_conformance::{Case, Profile, Selection, cases, run_cases, when_lost};
 use anychip_core::ops::{Embed, NAMES, Operation};
-use anychip_core::{Activity, DType, Device, Error, Op, Stream, Tensor};
+use anychip_core::{Activity, Buffer, DType, Device, Error, Op, Stream, Support, Tensor};
 use anychip_shaders::{Spec, Window};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
@@ -200,7 +201,7 @@ fn a_refused_command_fails_its_stream_alone() {
     let mut stream = GpuStream::new(device.shared.clone());
     let tensor = device.tensor(DType::U8, &[64]).unwrap();
     stream.write(&tensor, &[1; 64]).unwrap();
-    let buffer = device.shared.buffer_under(&tensor).unwrap();
+    let (buffer, _) = device.shared.located(tensor.buffer(), 0, 64).unwrap();
     stream.encoder().unwrap().copy_buffer_to_buffer(buffer, 0, buffer, 1 << 20, 4);
     let first = stream.mark().map(drop).unwrap_err();
     assert!(matches!(&first, Error::Device { cause, .. } if cause.contains("same buffer")), "{first}");
@@ -209,6 +210,54 @@ fn a_refused_command_fails_its_stream_alone() {
     }
     job.judge(&mut *other);
     works(&device);
+}
+
+/// An allocation beyond the driver's largest buffer has several: reads, writes, copies and kernels cross from one to the next.
+#[test]
+fn a_large_allocation_has_several_buffers() {
+    const PART: u64 = 32 << 20;
+    if !common::driver() {
+        return;
+    }
+    let narrow = |limits| Limits { buffer_bytes: PART + 4, binding_bytes: PART / 2, ..limits };
+    let device = GpuDevice::open(None, Checks::OF_THIS_BUILD, narrow).unwrap();
+    let mut stream = device.open_stream().unwrap();
+    let (rows, width) = (17 * 1024, 1024);
+    let table = device.tensor(DType::F32, &[rows, width]).unwrap();
+    let bytes: Vec<u8> = (0..table.bytes()).map(|i| (i ^ (i >> 8) ^ (i >> 17)) as u8 & 0x3f).collect();
+    stream.write(&table, &bytes).unwrap();
+    let mut got = vec![0; bytes.len()];
+    stream.read(&table, &mut got).unwrap();
+    assert!(got == bytes);
+
+    // Whole words, then bytes: both across the first buffer's end, at other places in source and target.
+    let other = device.allocate(table.bytes()).unwrap();
+    let part = PART as usize;
+    for (from, to, len) in [(part - 64, part - 128, 300), (part - 5, part - 9, 25), (part / 2, 4 + part, part)] {
+        let piece = |buffer: &Buffer, at: usize| Tensor::new(buffer, at as u64, DType::U8, &[len]).unwrap();
+        let target = piece(&other, to);
+        stream.copy(&piece(table.buffer(), from), &target).unwrap();
+        let mut got = vec![0; len];
+        stream.read(&target, &mut got).unwrap();
+        assert!(got == bytes[from..from + len], "{len} bytes from {from} to {to}");
+    }
+
+    let ids = device.tensor(DType::I32, &[3]).unwrap();
+    let last = rows as i32 - 1;
+    stream.write(&ids, bytemuck::cast_slice(&[last, 8192, 8191])).unwrap();
+    let out = device.tensor(DType::F32, &[3, 1, width]).unwrap();
+    let op = Embed { table: table.clone(), ids: ids.clone(), out: out.clone() }.build().unwrap();
+    stream.enqueue(&op).unwrap();
+    let mut got = vec![0; out.bytes() as usize];
+    stream.read(&out, &mut got).unwrap();
+    let row = |i: usize| &bytes[4 * width * i..4 * width * (i + 1)];
+    assert!(got == [row(last as usize), row(8192), row(8191)].concat());
+
+    // A binding lies in one buffer: what begins elsewhere and crosses is refused, before anything runs.
+    let shifted = Tensor::new(table.buffer(), 4096, DType::F32, &[rows - 1, width]).unwrap();
+    let op = Embed { table: shifted, ids, out }.build().unwrap();
+    let Support::Unsupported(reason) = device.supports(&op) else { panic!("{:?}", device.supports(&op)) };
+    assert_eq!((&*reason.rule, &*reason.got), ("place of table in an allocation of several buffers", "4096"));
 }
 
 #[test]

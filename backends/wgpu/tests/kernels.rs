@@ -17,6 +17,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 const IN_SOFTWARE: Limits = Limits {
     binding_bytes: 128 << 20,
+    buffer_bytes: (2 << 30) - 1,
     bindings: 32,
     alignment: 32,
     workgroup_bytes: 32 << 10,
