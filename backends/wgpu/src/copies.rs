@@ -71,5 +71,6 @@ fn step(plan: &mut Plan, from: Source<'_>, to: Range<'_>) {
     kernel
         .slot("dst", Storage::Bytes, Access::Write, target)
         .sizes(&[from_start, to_start, to.len as usize])
+        .turns(0)
         .run(group, words.div_ceil(group as usize));
 }

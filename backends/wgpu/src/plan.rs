@@ -30,6 +30,11 @@ impl Limits {
         Window(1 << self.binding_bytes.max(4).ilog2())
     }
 
+    /// Whether the loops of an invocation may make so many turns together.
+    pub(crate) fn allow(&self, turns: usize) -> bool {
+        !self.is_cpu || turns <= MOST_TURNS
+    }
+
     /// Invocations of a workgroup that shares a row.
     pub(crate) fn group(&self) -> u32 {
         if self.is_cpu { 64 } else { 256.min(self.workgroup_size) }
@@ -38,10 +43,30 @@ impl Limits {
 
 /// Workgroups of one dimension of a dispatch, as everywhere.
 const MOST_GROUPS: u32 = 65535;
+/// Turns that the loops of an invocation make together: Mesa's software drivers end whatever loop is under way when they are
+/// used up, and every later one after its first turn. Nothing says so: it has to be refused.
+const MOST_TURNS: usize = 65535;
 /// How a pool is read that has no entries.
 const NO_POOL: PoolRead = PoolRead { form: PoolForm::Absent, data_bytes: 0, scale_bytes: 0, page_bytes: 0 };
 /// Bytes that a binding has at least.
 pub(crate) const LEAST_BINDING: u64 = 16;
+
+/// Turns of a loop that takes `count` things `each` at a time: the one that finds the end counts too.
+pub(crate) fn turns(count: usize, each: usize) -> usize {
+    count.div_ceil(each.max(1)) + 1
+}
+
+/// Turns of a loop of `count` turns that makes `inner` of its own in each.
+pub(crate) fn nested(count: usize, inner: usize) -> usize {
+    // Software masks what does not run: in the turn that finds the end each loop inside makes one.
+    const LOOPS: usize = 8;
+    count.saturating_mul(inner.saturating_add(1)).saturating_add(1 + LOOPS)
+}
+
+/// Turns in which `size` invocations put their values together pairwise.
+pub(crate) fn halvings(size: u32) -> usize {
+    size.max(1).ilog2() as usize + 1
+}
 
 /// Where an operand of a kernel lies.
 #[derive(Clone, Debug)]
@@ -70,6 +95,8 @@ pub(crate) struct Step {
     pub(crate) places: Vec<Place>,
     pub(crate) params: Vec<u32>,
     pub(crate) groups: [u32; 3],
+    /// Turns that the loops of an invocation make together, at most.
+    pub(crate) turns: usize,
 }
 
 /// The dispatches of an operation, in order.
@@ -104,7 +131,7 @@ impl Plan {
     pub(crate) fn kernel(&mut self, name: &'static str) -> Building<'_> {
         let window = self.limits.window();
         let spec = Spec { kernel: name, variant: None, slots: Vec::new(), constants: Vec::new(), window };
-        Building { plan: self, step: Step { spec, places: Vec::new(), params: Vec::new(), groups: [0; 3] } }
+        Building { plan: self, step: Step { spec, places: Vec::new(), params: Vec::new(), groups: [0; 3], turns: 0 } }
     }
 }
 
@@ -115,6 +142,8 @@ pub struct KernelUse {
     pub spec: Spec,
     /// Words of its immediates.
     pub params: usize,
+    /// Turns that the loops of an invocation make together, at most.
+    pub turns: usize,
 }
 
 /// The kernels that `op` becomes under `limits`, in order. Nothing is run, and no driver is needed.
@@ -123,7 +152,8 @@ pub struct KernelUse {
 /// Why there are none.
 pub fn kernels_of(op: &Op, limits: &Limits) -> Result<Vec<KernelUse>, Reason> {
     let plan = crate::ops::plan(op, limits)?;
-    Ok(plan.steps.into_iter().map(|step| KernelUse { spec: step.spec, params: step.params.len() }).collect())
+    let used = |step: Step| KernelUse { spec: step.spec, params: step.params.len(), turns: step.turns };
+    Ok(plan.steps.into_iter().map(used).collect())
 }
 
 /// A dispatch that is being put together.
@@ -132,7 +162,7 @@ pub(crate) struct Building<'a> {
     step: Step,
 }
 
-impl Building<'_> {
+impl<'a> Building<'a> {
     /// An operand that lies at `place`.
     pub(crate) fn slot(mut self, name: &'static str, storage: Storage, access: Access, place: Place) -> Self {
         let bytes = place.bytes();
@@ -307,25 +337,34 @@ impl Building<'_> {
         self
     }
 
+    /// States how many turns the loops of an invocation make together, at most, counting no loop whose bounds are small
+    /// constants: drivers unroll those. Without it nothing runs.
+    pub(crate) fn turns(mut self, most: usize) -> Bounded<'a> {
+        self.step.turns = most;
+        Bounded(self)
+    }
+}
+
+/// A dispatch whose loops are known to end.
+pub(crate) struct Bounded<'a>(Building<'a>);
+
+impl Bounded<'_> {
     /// Runs `count` workgroups of `size` invocations, numbered by the kernel's `group_number`.
-    pub(crate) fn run(mut self, size: u32, count: usize) {
+    pub(crate) fn run(self, size: u32, count: usize) {
+        let Building { plan, mut step } = self.0;
         let count = count as u64;
         let rows = count.div_ceil(MOST_GROUPS as u64);
-        self.step.groups = [count.min(MOST_GROUPS as u64) as u32, rows as u32, 1];
-        self.finish(size);
+        step.groups = [count.min(MOST_GROUPS as u64) as u32, rows as u32, 1];
+        step.spec.constants.push(("WG", Constant::Number(size)));
+        if count > 0 {
+            plan.steps.push(step);
+        }
     }
 
     /// Runs as many workgroups as hold `count` invocations.
     pub(crate) fn run_each(self, count: usize) {
-        let size = self.plan.limits.group();
+        let size = self.0.plan.limits.group();
         self.run(size, count.div_ceil(size as usize));
-    }
-
-    fn finish(mut self, size: u32) {
-        self.step.spec.constants.push(("WG", Constant::Number(size)));
-        if !self.step.groups.contains(&0) {
-            self.plan.steps.push(self.step);
-        }
     }
 }
 
@@ -357,6 +396,13 @@ impl Step {
                 rule: "bindings of a kernel".into(),
                 limit: format!("at most {most} of at most {largest} bytes each"),
                 got: bindings.to_string(),
+            });
+        }
+        if !limits.allow(self.turns) {
+            return Some(Reason {
+                rule: format!("loop turns of an invocation of `{}`", self.spec.kernel),
+                limit: format!("at most {MOST_TURNS} on a CPU adapter"),
+                got: self.turns.to_string(),
             });
         }
         let most = MOST_GROUPS;

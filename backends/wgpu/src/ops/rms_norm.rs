@@ -1,4 +1,4 @@
-use crate::plan::Plan;
+use crate::plan::{Plan, halvings, turns};
 use anychip_core::Reason;
 use anychip_core::ops::{RmsNorm, Rounding};
 
@@ -12,6 +12,7 @@ pub(crate) fn plan(op: &RmsNorm, plan: &mut Plan) -> Result<(), Reason> {
         .write("out", &op.out)
         .sizes(&[rows, width])
         .floats(&[op.eps])
+        .turns(turns(width, group as usize) + halvings(group) + turns(width, 2 * group as usize))
         .run(group, rows);
     Ok(())
 }
