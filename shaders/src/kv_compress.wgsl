@@ -4,6 +4,8 @@
 //
 // One invocation per sequence and element d of an entry: it owns the channels d and, where windows overlap, D + d, and walks
 // the rows. Entries that no row closes are zeros; one more sequence's worth of invocations sees to them.
+//
+// For few rows; `kv_compress_entries` and `kv_compress_state` take many at once.
 
 struct Params { rows: u32, ratio: u32, channels: u32, sequences: u32, entries: u32, width: u32 }
 var<immediate> p: Params;

@@ -269,6 +269,8 @@ pub const KERNELS: &[Kernel] = kernels! {
     "hyper_pre" with "mix", "collapse", "pair";
     "index_scores";
     "kv_compress";
+    "kv_compress_entries" with "windows";
+    "kv_compress_state" with "windows";
     "kv_store";
     "linear";
     "newton_schulz";

@@ -1,6 +1,6 @@
 //! The adapters of the machine's Vulkan drivers, and what is asked of one.
 
-use crate::plan::Limits;
+use crate::limits::Limits;
 use anychip_core::Error;
 use wgpu::{Adapter, Backends, CooperativeScalarType, DeviceType, Features, Instance, InstanceDescriptor};
 

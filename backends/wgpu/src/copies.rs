@@ -1,6 +1,7 @@
 //! Copies that the driver's own cannot do, because they do not consist of whole words.
 
-use crate::plan::{Limits, Place, Plan, Scratch};
+use crate::limits::Limits;
+use crate::plan::{Place, Plan, Scratch};
 use anychip_core::{Buffer, Tensor};
 use anychip_shaders::{Access, Storage};
 use wgpu::Buffer as Memory;
@@ -80,5 +81,6 @@ fn step(plan: &mut Plan, from: Source<'_>, to: Range<'_>) {
     kernel
         .slot("dst", Storage::Bytes, Access::Write, target)
         .sizes(&[from_start, to_start, to.len as usize])
+        .turns(0)
         .run(group, words.div_ceil(group as usize));
 }

@@ -1,8 +1,8 @@
 //! Opening an adapter, and the contract's device over it.
 
+use crate::limits::Limits;
 use crate::memory::allocate;
 use crate::pipelines::{Checks, Pipelines};
-use crate::plan::Limits;
 use crate::shared::{Counters, Heap, Queued, Shared};
 use crate::stream::GpuStream;
 use crate::{adapter, ops};

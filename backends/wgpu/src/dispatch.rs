@@ -1,7 +1,8 @@
 //! Plans made real: pipelines, bind groups and scratch memory.
 
+use crate::limits::LEAST_BINDING;
 use crate::pipelines::Pipeline;
-use crate::plan::{LEAST_BINDING, Place, Plan, Step};
+use crate::plan::{Place, Plan, Step};
 use crate::shared::Shared;
 use anychip_core::Result;
 use std::num::NonZeroU64;

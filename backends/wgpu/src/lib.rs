@@ -9,6 +9,7 @@ mod copies;
 mod device;
 mod dispatch;
 mod event;
+mod limits;
 mod memory;
 mod ops;
 mod pipelines;
@@ -26,4 +27,5 @@ extern crate self as anychip_wgpu;
 
 pub use adapter::MEND;
 pub use device::{descriptions, open, open_as};
-pub use plan::{KernelUse, Limits, kernels_of};
+pub use limits::Limits;
+pub use plan::{KernelUse, kernels_of};

@@ -1,6 +1,6 @@
 //! Device memory: a driver's buffer for each allocation, several for one that is larger than its largest; counted.
 
-use crate::plan::LEAST_BINDING;
+use crate::limits::LEAST_BINDING;
 use crate::shared::Shared;
 use anychip_core::{Buffer, Error, Memory, Result};
 use std::sync::Arc;

@@ -1,56 +1,12 @@
 //! What an operation becomes: kernels, what is bound to each, and how many workgroups run. Made without a driver.
 
+use crate::limits::{LEAST_BINDING, Limits, MOST_GROUPS};
 use anychip_core::{Buffer, DType, KvFormat, Matrix, Op, Paged, Reason, ScaleType, Tensor};
-use anychip_shaders::{Access, Constant, MatrixRead, PoolForm, PoolRead, Slot, Spec, Storage, Window};
+use anychip_shaders::{Access, Constant, MatrixRead, PoolForm, PoolRead, Slot, Spec, Storage};
 use std::collections::HashSet;
 
-/// What the adapter lets kernels have: all that a plan depends on beside the operation.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Limits {
-    /// Bytes that one binding may have.
-    pub binding_bytes: u64,
-    /// Bindings of a kernel.
-    pub bindings: u32,
-    /// Bytes that one of the driver's buffers may have; an allocation beyond has several.
-    pub buffer_bytes: u64,
-    /// Bytes whose multiples bindings begin at.
-    pub alignment: u64,
-    /// Bytes of workgroup memory.
-    pub workgroup_bytes: u32,
-    /// Invocations of a workgroup.
-    pub workgroup_size: u32,
-    /// Invocations of a subgroup, where it is the same in every kernel and subgroups can exchange values; else 0.
-    pub subgroup: u32,
-    /// Rows and columns of its cooperative matrices of binary16 summed in binary32, 8 or 16; 0 where it has none.
-    pub cooperative: u32,
-    /// Whether the adapter is a CPU, which runs few invocations at a time.
-    pub is_cpu: bool,
-}
-
-impl Limits {
-    /// Bytes of a window of an operand that takes several bindings: the largest power of two that a binding may have.
-    pub(crate) fn window(&self) -> Window {
-        Window(1 << self.binding_bytes.max(4).ilog2())
-    }
-
-    /// Bytes of each buffer of an allocation that has several, but of the last: a multiple of a window.
-    pub(crate) fn part_bytes(&self) -> u64 {
-        1 << self.buffer_bytes.max(LEAST_BINDING).ilog2()
-    }
-
-    /// Invocations of a workgroup that shares a row.
-    pub(crate) fn group(&self) -> u32 {
-        if self.is_cpu { 64 } else { 256.min(self.workgroup_size) }
-    }
-}
-
-/// Workgroups of one dimension of a dispatch, as everywhere.
-const MOST_GROUPS: u32 = 65535;
 /// How a pool is read that has no entries.
 const NO_POOL: PoolRead = PoolRead { form: PoolForm::Absent, data_bytes: 0, scale_bytes: 0, page_bytes: 0 };
-/// Bytes that a binding has at least.
-pub(crate) const LEAST_BINDING: u64 = 16;
-
 /// Where an operand of a kernel lies.
 #[derive(Clone, Debug)]
 pub(crate) enum Place {
@@ -78,6 +34,8 @@ pub(crate) struct Step {
     pub(crate) places: Vec<Place>,
     pub(crate) params: Vec<u32>,
     pub(crate) groups: [u32; 3],
+    /// Turns that the loops of an invocation make together, at most.
+    pub(crate) turns: usize,
 }
 
 /// The dispatches of an operation, in order.
@@ -126,7 +84,7 @@ impl Plan {
     pub(crate) fn kernel(&mut self, name: &'static str) -> Building<'_> {
         let window = self.limits.window();
         let spec = Spec { kernel: name, variant: None, slots: Vec::new(), constants: Vec::new(), window };
-        Building { plan: self, step: Step { spec, places: Vec::new(), params: Vec::new(), groups: [0; 3] } }
+        Building { plan: self, step: Step { spec, places: Vec::new(), params: Vec::new(), groups: [0; 3], turns: 0 } }
     }
 }
 
@@ -137,6 +95,8 @@ pub struct KernelUse {
     pub spec: Spec,
     /// Words of its immediates.
     pub params: usize,
+    /// Turns that the loops of an invocation make together, at most.
+    pub turns: usize,
 }
 
 /// The kernels that `op` becomes under `limits`, in order. Nothing is run, and no driver is needed.
@@ -145,7 +105,8 @@ pub struct KernelUse {
 /// Why there are none.
 pub fn kernels_of(op: &Op, limits: &Limits) -> Result<Vec<KernelUse>, Reason> {
     let plan = crate::ops::plan(op, limits)?;
-    Ok(plan.steps.into_iter().map(|step| KernelUse { spec: step.spec, params: step.params.len() }).collect())
+    let used = |step: Step| KernelUse { spec: step.spec, params: step.params.len(), turns: step.turns };
+    Ok(plan.steps.into_iter().map(used).collect())
 }
 
 /// A dispatch that is being put together.
@@ -154,7 +115,7 @@ pub(crate) struct Building<'a> {
     step: Step,
 }
 
-impl Building<'_> {
+impl<'a> Building<'a> {
     /// An operand that lies at `place`.
     pub(crate) fn slot(mut self, name: &'static str, storage: Storage, access: Access, place: Place) -> Self {
         let bytes = place.bytes();
@@ -329,25 +290,34 @@ impl Building<'_> {
         self
     }
 
+    /// States how many turns the loops of an invocation make together, at most, counting no loop whose bounds are small
+    /// constants: drivers unroll those. Without it nothing runs.
+    pub(crate) fn turns(mut self, most: usize) -> Bounded<'a> {
+        self.step.turns = most;
+        Bounded(self)
+    }
+}
+
+/// A dispatch whose loops are known to end.
+pub(crate) struct Bounded<'a>(Building<'a>);
+
+impl Bounded<'_> {
     /// Runs `count` workgroups of `size` invocations, numbered by the kernel's `group_number`.
-    pub(crate) fn run(mut self, size: u32, count: usize) {
+    pub(crate) fn run(self, size: u32, count: usize) {
+        let Building { plan, mut step } = self.0;
         let count = count as u64;
         let rows = count.div_ceil(MOST_GROUPS as u64);
-        self.step.groups = [count.min(MOST_GROUPS as u64) as u32, rows as u32, 1];
-        self.finish(size);
+        step.groups = [count.min(MOST_GROUPS as u64) as u32, rows as u32, 1];
+        step.spec.constants.push(("WG", Constant::Number(size)));
+        if count > 0 {
+            plan.steps.push(step);
+        }
     }
 
     /// Runs as many workgroups as hold `count` invocations.
     pub(crate) fn run_each(self, count: usize) {
-        let size = self.plan.limits.group();
+        let size = self.0.plan.limits.group();
         self.run(size, count.div_ceil(size as usize));
-    }
-
-    fn finish(mut self, size: u32) {
-        self.step.spec.constants.push(("WG", Constant::Number(size)));
-        if !self.step.groups.contains(&0) {
-            self.plan.steps.push(self.step);
-        }
     }
 }
 
@@ -366,49 +336,5 @@ pub(crate) fn storage(dtype: DType) -> Storage {
         DType::UE8M0 => Storage::UE8M0,
         DType::I32 => Storage::I32,
         _ => Storage::Bytes,
-    }
-}
-
-impl Step {
-    /// An operand one of whose bindings would lie in two of an allocation's buffers, and where it begins.
-    fn divided(&self, limits: &Limits) -> Option<(&'static str, u64)> {
-        let part = limits.part_bytes();
-        self.spec.slots.iter().zip(&self.places).find_map(|(slot, place)| match place {
-            Place::Given { buffer, offset, bytes } if buffer.bytes() > limits.buffer_bytes && slot.windows > 0 => {
-                let window = if slot.windows == 1 { *bytes } else { self.spec.window.0 };
-                let divided = |start: &u64| start / part != (start + window - 1).min(offset + bytes - 1) / part;
-                let mut starts = (0..u64::from(slot.windows)).map(|i| offset + i * window);
-                starts.any(|start| divided(&start)).then_some((slot.name, *offset))
-            }
-            _ => None,
-        })
-    }
-
-    /// What the adapter does not let this step have.
-    pub(crate) fn refusal(&self, limits: &Limits) -> Option<Reason> {
-        let bindings = self.spec.bindings().len();
-        if bindings > limits.bindings as usize {
-            let (largest, most) = (limits.binding_bytes, limits.bindings);
-            return Some(Reason {
-                rule: "bindings of a kernel".into(),
-                limit: format!("at most {most} of at most {largest} bytes each"),
-                got: bindings.to_string(),
-            });
-        }
-        if let Some((name, offset)) = self.divided(limits) {
-            let (window, part) = (self.spec.window.0, limits.part_bytes());
-            return Some(Reason {
-                rule: format!("place of {name} in an allocation of several buffers"),
-                limit: format!("a multiple of {window} bytes, or all of it between two multiples of {part}"),
-                got: offset.to_string(),
-            });
-        }
-        let most = MOST_GROUPS;
-        let groups = self.groups.iter().copied().max().unwrap_or(0);
-        (groups > most).then(|| Reason {
-            rule: "workgroups of a dimension".into(),
-            limit: format!("at most {most}"),
-            got: groups.to_string(),
-        })
     }
 }

@@ -1,6 +1,7 @@
 //! Products of rows and columns: which of their variants a plan uses, and how its tiles lie.
 
-use crate::plan::{Building, Limits};
+use crate::limits::{Limits, halvings, nested, turns};
+use crate::plan::{Bounded, Building};
 use anychip_core::{DType, Matrix};
 
 /// How a workgroup shares a product.
@@ -8,7 +9,7 @@ use anychip_core::{DType, Matrix};
 pub(crate) struct Tiling {
     variant: &'static str,
     /// Invocations of a workgroup.
-    size: u32,
+    pub(crate) size: u32,
     /// Rows and columns of a tile.
     pub(crate) rows: usize,
     pub(crate) cols: usize,
@@ -32,12 +33,17 @@ impl Tiling {
             return Tiling::new("product_lanes", lanes, [rows, lanes * 4], constants);
         }
         if rows <= FEW_ROWS {
-            let rows = rows.next_power_of_two() as u32;
-            let size = if limits.is_cpu { 32 } else { 128 };
-            return Tiling::new("product_rows", size, [rows, 4], vec![("ROWS", rows)]);
+            return Tiling::shared(limits, rows);
         }
         let parts = if rows > 64 && !limits.is_cpu { 2 } else { 1 };
         Tiling::new("product_tiles", 256, [64 * parts, 64], vec![("ROWS", parts)])
+    }
+
+    /// Few rows, whose sums the invocations of a workgroup share.
+    fn shared(limits: &Limits, rows: usize) -> Tiling {
+        let rows = rows.next_power_of_two() as u32;
+        let size = if limits.is_cpu { 32 } else { 128 };
+        Tiling::new("product_rows", size, [rows, 4], vec![("ROWS", rows)])
     }
 
     /// For kernels that go on with what lies in a tile: never the variant for few rows.
@@ -73,6 +79,59 @@ impl Tiling {
         [rows.div_ceil(self.rows), cols.div_ceil(self.cols)]
     }
 
+    /// Turns of `multiply` over `depth` columns.
+    pub(crate) fn turns(&self, depth: usize) -> usize {
+        let size = self.size as usize;
+        match self.variant {
+            // A loop over loads of rows may be too long for drivers to unroll.
+            "product_lanes" if self.rows > size => nested(depth.div_ceil(4), turns(self.rows, size)),
+            "product_lanes" => turns(depth, 4),
+            "product_rows" => turns(depth, 4 * size) + nested(self.rows, halvings(self.size)),
+            "product_tiles" => turns(depth, 16),
+            // No loop of it is known to be unrolled; each step may be a block of its own scale.
+            _ => {
+                let loaded = nested((self.rows * STEP / 4).div_ceil(size), turns(4, 1)) + turns(STEP / 8, 1);
+                nested(depth.div_ceil(STEP), 2 + loaded + nested(self.sum_rows(), turns(4, 1)))
+            }
+        }
+    }
+
+    /// The same where the rows lie in workgroup memory, which takes few instructions to load.
+    pub(crate) fn held(&self, depth: usize) -> usize {
+        if self.variant == "product_lanes" { turns(depth, 4) } else { self.turns(depth) }
+    }
+
+    /// Rows of sums that `store_tile` goes over.
+    pub(crate) fn sum_rows(&self) -> usize {
+        self.rows * self.cols / 4 / self.size as usize
+    }
+
+    /// Turns of `store_tile`, whose rows may be stored element by element.
+    pub(crate) fn stored(&self) -> usize {
+        nested(self.sum_rows(), 5)
+    }
+
+    /// Turns of the softmax of a block of `keys` keys.
+    pub(crate) fn weighed(&self, keys: usize) -> usize {
+        nested(self.rows.div_ceil(self.size as usize), 2 * turns(keys, 1))
+    }
+
+    /// Turns of a tile of `rows` rows that is made once for each expert that any of them has, in `product` turns.
+    pub(crate) fn by_expert(&self, rows: usize, experts: usize, product: usize) -> usize {
+        let next = turns(self.rows, self.size as usize);
+        next + nested(self.rows.min(rows.max(1)).min(experts.max(1)), product + self.stored() + next)
+    }
+
+    /// This one, unless it takes more turns than an invocation may make: then the one that takes fewest.
+    pub(crate) fn within(self, limits: &Limits, rows: usize, turns: impl Fn(&Tiling) -> usize) -> Tiling {
+        if limits.allow(turns(&self)) {
+            return self;
+        }
+        let plain = [rows, rows.min(FEW_ROWS)].map(|rows| Tiling::of(limits, rows));
+        let first = plain.into_iter().find(|tiling| limits.allow(turns(tiling)));
+        first.unwrap_or_else(|| Tiling::shared(limits, rows.min(FEW_ROWS)))
+    }
+
     fn new(variant: &'static str, size: u32, [rows, cols]: [u32; 2], constants: Vec<(&'static str, u32)>) -> Tiling {
         Tiling { variant, size, rows: rows as usize, cols: cols as usize, constants }
     }
@@ -88,8 +147,10 @@ impl Building<'_> {
         let kernel = self.variant(tiling.variant).number("PASSES", passes);
         tiling.constants.iter().fold(kernel, |kernel, &(name, value)| kernel.number(name, value))
     }
+}
 
-    /// Runs `tiles` workgroups of it.
+impl Bounded<'_> {
+    /// Runs `tiles` workgroups of a tiling.
     pub(crate) fn run_tiles(self, tiling: &Tiling, tiles: usize) {
         self.run(tiling.size, tiles);
     }

@@ -1,7 +1,7 @@
 //! What a device, its streams, its memory and its events share, and how the driver's errors become the contract's.
 
+use crate::limits::Limits;
 use crate::pipelines::{Checks, Pipelines};
-use crate::plan::Limits;
 use anychip_core::{DeviceInfo, Error, Result};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicU64, Ordering};

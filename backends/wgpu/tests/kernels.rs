@@ -4,7 +4,8 @@
 
 use anychip_conformance::{Profile, cases};
 use anychip_core::{
-    Buffer, Device, DeviceId, DeviceInfo, Error, Event, EventState, Op, Result, Stream, Tensor, Timestamp, ops,
+    Buffer, DType, Device, DeviceId, DeviceInfo, Error, Event, EventState, Op, Operation, Reason, Result, Stream,
+    Tensor, Timestamp, ops,
 };
 use anychip_shaders::Spec;
 use anychip_wgpu::{KernelUse, Limits, kernels_of};
@@ -213,7 +214,7 @@ type Uses = HashMap<Spec, (usize, String)>;
 fn collect(uses: &mut Uses, name: &str, op: &Op, limits: &Limits) -> Option<usize> {
     let kernels = kernels_of(op, limits).ok()?;
     let count = kernels.len();
-    for KernelUse { spec, params } in kernels {
+    for KernelUse { spec, params, .. } in kernels {
         assert!(spec.bindings().len() <= limits.bindings as usize, "{name}: {} has too many bindings", spec.kernel);
         let (known, other) = uses.entry(spec.clone()).or_insert_with(|| (params, name.into()));
         assert_eq!(*known, params, "immediates of `{}` in {name} and {other}", spec.kernel);
@@ -250,6 +251,27 @@ fn every_specialisation_is_what_its_plan_says() {
         );
     }
     assert!(failed.is_empty(), "{} kernels are wrong:\n{}", failed.len(), failed.join("\n"));
+}
+
+/// What takes more turns than drivers in software make is refused there, with the rule, and runs on a GPU.
+#[test]
+fn too_many_turns_are_refused_in_software_alone() {
+    let rows_of = |width: usize| {
+        let tensor = || Nothing.tensor(DType::F32, &[1, width]).unwrap();
+        let (x, out) = (tensor(), tensor());
+        ops::RmsNorm { x, weight: None, eps: 1e-6, rounding: ops::Rounding::None, out }.build().unwrap()
+    };
+    // A workgroup of 64 goes over a row once element by element, adds up, and goes over it in pairs.
+    let most = (65535 - 9) / 3 * 128;
+    assert!(kernels_of(&rows_of(most), &IN_SOFTWARE).is_ok());
+    let refused = Reason {
+        rule: "loop turns of an invocation of `rms_norm`".into(),
+        limit: "at most 65535 on a CPU adapter".into(),
+        got: "65538".into(),
+    };
+    let longer = rows_of(most + 65);
+    assert_eq!(kernels_of(&longer, &IN_SOFTWARE).unwrap_err(), refused);
+    assert_eq!(kernels_of(&longer, &Limits { is_cpu: false, ..IN_SOFTWARE }).unwrap().len(), 1);
 }
 
 /// The checks find what they are for.

@@ -83,9 +83,26 @@ const fn run<const N: usize>(first: i32) -> [(i32, i32); N] {
     rows
 }
 
+/// `N` rows of three sequences in turn, each from the middle of a window.
+const fn in_turn<const N: usize>() -> [(i32, i32); N] {
+    let mut rows = run::<N>(5);
+    let mut i = 0;
+    while i < N {
+        rows[i] = (i as i32 % 3, 5 + i as i32 / 3);
+        i += 1;
+    }
+    rows
+}
+
 pub(super) fn list(cases: &mut Cases) {
     const TEN: &[(i32, i32)] = &run::<10>(0);
     const PREFILL: &[(i32, i32)] = &run::<300>(0);
+    /// A chunk of a long prompt.
+    const CHUNK: &[(i32, i32)] = &run::<2048>(2);
+    const IN_TURN: &[(i32, i32)] = &in_turn::<700>();
+    /// Positions that go back, repeat, and skip the ends of windows.
+    const UNORDERED: &[(i32, i32)] =
+        &[(0, 3), (0, 2), (0, 7), (0, 5), (0, 5), (0, 11), (0, 3), (0, 0), (0, 9), (0, 7), (0, 15), (0, 4), (0, 15)];
     const ACROSS: &[(i32, i32)] = &run::<17>(3);
     const TWELVE: &[(i32, i32)] = &run::<12>(0);
     const SHORT_OF: &[(i32, i32)] = &run::<127>(0);
@@ -133,6 +150,8 @@ pub(super) fn list(cases: &mut Cases) {
         (Quick, "pooled", Spec { carried: true, ratio: 128, rows: LATE, dim: 40, ..plain }),
         (Quick, "mixed", Spec { carried: true, sequences: 3, rows: MIXED, closing: Closing::Odd, ..plain }),
         (Quick, "mixed", Spec { carried: true, sequences: 3, rows: MIXED, closing: Closing::Odd, ..overlap }),
+        (Quick, "unordered", Spec { carried: true, rows: UNORDERED, ..plain }),
+        (Quick, "unordered", Spec { carried: true, rows: UNORDERED, closing: Closing::Odd, ..overlap }),
         (Quick, "decode", Spec { carried: true, sequences: 3, rows: DECODE, out: DType::BF16, ..overlap }),
         // Scores of -1000: the softmax is of differences.
         (Quick, "low_scores", Spec { gate: -1000.0, carried: true, ..overlap }),
@@ -150,6 +169,11 @@ pub(super) fn list(cases: &mut Cases) {
         (Full, "far", Spec { dim: 128, rows: FAR, carried: true, sequences: 3, ..overlap }),
         (Full, "prefill", Spec { dim: 512, rows: PREFILL, out: DType::BF16, ..overlap }),
         (Full, "prefill", Spec { dim: 512, rows: PREFILL, ratio: 128, out: DType::BF16, ..plain }),
+        (Full, "chunk", Spec { carried: true, dim: 64, rows: CHUNK, out: DType::BF16, ..overlap }),
+        (Full, "chunk", Spec { carried: true, dim: 40, rows: CHUNK, ratio: 128, ..plain }),
+        // Windows of more slots than kernels hold at a time.
+        (Full, "chunk", Spec { carried: true, dim: 9, rows: CHUNK, ratio: 700, ..overlap }),
+        (Full, "in_turn", Spec { carried: true, dim: 21, rows: IN_TURN, sequences: 4, closing: Closing::Odd, ..overlap }),
     ] {
         let form = if spec.overlap { "overlap" } else { "plain" };
         let Spec { ratio, dim, sequences, rows, out, .. } = spec;

@@ -80,6 +80,9 @@ pub(super) fn list(cases: &mut Cases) {
         (Full, BF16, E4M3_BLOCKS, DType::BF16, Normal, shape(1, 16, 1024, 4096)),
         // An eighth of its vocabulary, and all of its router.
         (Full, F32, F32, DType::F32, Outliers, shape(1, 1, 16160, 7168)),
+        // Sums so long that a device may have to divide them.
+        (Full, F32, F32, DType::F32, Normal, shape(2, 1, 3, 131_072)),
+        (Full, BF16, BF16, DType::F32, Normal, shape(9, 1, 5, 300_000)),
         (Full, BF16, BF16, DType::F32, Normal, shape(3, 1, 384, 7168)),
     ] {
         let Shape { rows, groups, n, k } = shape;

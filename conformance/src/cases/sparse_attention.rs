@@ -153,6 +153,9 @@ const SERVED_TILES: [&[Scope]; 5] = [
 /// V4-Pro at the end of its context: the window and a thousand of 2^18 compressed entries.
 const PRO: &[Scope] =
     &[scope(FLASH, &[from((1 << 20) - 128, 128)], 128), scope(FLASH, &[from((1 << 18) - 3000, 3000)], 1024)];
+/// V4's heavily compressed attention at the end of a million tokens, and of two.
+const WHOLE: &[Scope] = &[scope(FLASH, &[from((1 << 20) - 128, 128)], 128), scope(FLASH, &[from(0, 8192)], 8192)];
+const TWICE: &[Scope] = &[scope(FLASH, &[from((1 << 21) - 128, 128)], 128), scope(FLASH, &[from(0, 16384)], 16384)];
 const BEYOND: &[Scope] = &[scope(FLASH, &[from(0, 300), from(64, 200)], 128)];
 const LONG: &[Scope] =
     &[scope(FLASH, &[from(1_000_000, 128), from(0, 100)], 128), scope(FLASH, &[from(0, 4000), from(0, 25)], 512)];
@@ -202,6 +205,8 @@ pub(super) fn list(cases: &mut Cases) {
         (Quick, "served", Spec { lists: Lists::EmptyRows, sequence: &[1, 0, 1, 5], ..short }),
         (Full, "served", Spec { heads: 64, scopes: LONG, sequence: &[0, 1], ..served }),
         (Full, "served", Spec { heads: 128, scopes: PRO, sequence: &[0], ..served }),
+        (Full, "served", Spec { heads: 2, scopes: WHOLE, sequence: &[0], ..served }),
+        (Full, "served_exact", Spec { heads: 2, scopes: TWICE, sequence: &[0], rounding: Rounding::None, ..served }),
         (Full, "filling", Spec { heads: 64, scopes: FILLING, lists: Lists::Filling, sequence: &[0, 1], ..served }),
         (Quick, "nothing", Spec { lists: Lists::Empty, ..exact }),
         (Quick, "nothing", Spec { lists: Lists::Empty, scopes: BOTH, ..served_small }),

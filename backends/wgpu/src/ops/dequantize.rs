@@ -9,6 +9,7 @@ pub(crate) fn plan(op: &Dequantize, plan: &mut Plan) -> Result<(), Reason> {
         .matrix("x", "x_scale", &op.x)
         .write("out", &op.out)
         .sizes(&[op.x.rows(), op.x.cols(), count])
+        .turns(0)
         .run_each(count.div_ceil(2));
     Ok(())
 }

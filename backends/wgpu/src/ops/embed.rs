@@ -10,6 +10,7 @@ pub(crate) fn plan(op: &Embed, plan: &mut Plan) -> Result<(), Reason> {
         .read("ids", &op.ids)
         .write("out", &op.out)
         .sizes(&[known, width, copies, op.out.count()])
+        .turns(0)
         .run_each(op.out.count().div_ceil(2));
     Ok(())
 }

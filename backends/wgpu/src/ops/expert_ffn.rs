@@ -1,3 +1,4 @@
+use crate::limits::{halvings, nested, turns};
 use crate::plan::{Building, Plan, Scratch};
 use crate::product::Tiling;
 use anychip_core::Reason;
@@ -39,6 +40,7 @@ pub(crate) fn plan(op: &ExpertFfn, plan: &mut Plan) -> Result<(), Reason> {
             .scratch("owner", Storage::I32, Access::Write, sorted.owner)
             .scratch("place", Storage::I32, Access::Write, sorted.place)
             .sizes(&[pairs, sizes.experts, first * sizes.chosen])
+            .turns(sort_turns(pairs, sizes.experts))
             .run(sorters(pairs), 1);
         h_of(op, plan, &sizes, first, rows, Some(&sorted), h);
         many(op, plan, &sizes, first, rows, &sorted, [h, y]);
@@ -49,6 +51,15 @@ pub(crate) fn plan(op: &ExpertFfn, plan: &mut Plan) -> Result<(), Reason> {
 /// Invocations that sort: one workgroup has all of them.
 fn sorters(pairs: usize) -> u32 {
     if pairs > 1024 { 256 } else { 64 }
+}
+
+/// Experts that the sort counts at a time; as in the kernel.
+const COUNTED: usize = 2048;
+
+fn sort_turns(pairs: usize, experts: usize) -> usize {
+    let size = sorters(pairs) as usize;
+    let of_chunk = 2 * turns(pairs, size) + 3 * turns(COUNTED, size) + turns(size, 1);
+    nested(experts.div_ceil(COUNTED), of_chunk) + turns(pairs, size)
 }
 
 struct Sizes {
@@ -133,9 +144,9 @@ fn h_of(
 ) {
     let mut weights = vec![&op.routed.gate, &op.routed.up];
     weights.extend(op.shared.iter().flat_map(|shared| [&shared.gate, &shared.up]));
-    let each = sizes.rows_each(rows, sorted.is_some());
-    let tiling = Tiling::of_codes(&plan.limits, each, sizes.depth, &op.x, &weights);
-    let pairs = rows * sizes.chosen;
+    let (each, pairs) = (sizes.rows_each(rows, sorted.is_some()), rows * sizes.chosen);
+    let most = |tiling: &Tiling| tiling.by_expert(pairs, sizes.experts, 2 * tiling.turns(sizes.depth));
+    let tiling = Tiling::of_codes(&plan.limits, each, sizes.depth, &op.x, &weights).within(&plan.limits, each, most);
     let [tiles, shared_tiles] = [tiling.tiles(pairs, sizes.inner), tiling.tiles(rows, sizes.shared_inner)];
     let mut kernel = plan
         .kernel("expert_ffn_in")
@@ -156,6 +167,7 @@ fn h_of(
         .sizes(&[first, rows, sizes.rows, sizes.depth, sizes.chosen, sizes.experts, sizes.inner, sizes.shared_inner])
         .sizes(&[tiles[0], tiles[1], shared_tiles[0], shared_tiles[1]])
         .floats(&[op.limit])
+        .turns(most(&tiling))
         .run_tiles(&tiling, tiles[0] * tiles[1] + shared_tiles[0] * shared_tiles[1]);
     let Some(block) = sizes.served else { return };
     // A block beyond the row is the row.
@@ -164,12 +176,18 @@ fn h_of(
     plan.kernel("expert_ffn_round")
         .scratch("h", Storage::F32, Access::ReadWrite, h)
         .sizes(&[pairs, sizes.inner, rows, sizes.shared_inner, block, blocks, shared_blocks])
+        .turns(2 * turns(block, 32) + halvings(32))
         .run(32, pairs * blocks + rows * shared_blocks);
 }
 
 /// Queues the sums of W2 h of few rows.
 fn few(op: &ExpertFfn, plan: &mut Plan, sizes: &Sizes, h: Scratch) {
-    let tiling = Tiling::of(&plan.limits, 1);
+    let next = turns(sizes.chosen, 1);
+    let most = |tiling: &Tiling| {
+        let routed = next + nested(sizes.chosen, next + tiling.turns(sizes.inner));
+        routed + tiling.turns(sizes.shared_inner) + tiling.stored()
+    };
+    let tiling = Tiling::of(&plan.limits, 1).within(&plan.limits, 1, most);
     let [_, col_tiles] = tiling.tiles(1, sizes.depth);
     plan.kernel("expert_ffn_out")
         .tiled(&tiling, 1)
@@ -181,6 +199,7 @@ fn few(op: &ExpertFfn, plan: &mut Plan, sizes: &Sizes, h: Scratch) {
         .matrix_or_none("shared_down", "shared_down_scale", op.shared.as_ref().map(|shared| &shared.down))
         .write("out", &op.out)
         .sizes(&[sizes.rows, sizes.chosen, sizes.experts, sizes.inner, sizes.shared_inner, sizes.depth, col_tiles])
+        .turns(most(&tiling))
         .run_tiles(&tiling, sizes.rows * col_tiles);
 }
 
@@ -194,7 +213,9 @@ fn many(
     sorted: &Sorted,
     [h, y]: [Scratch; 2],
 ) {
-    let tiling = Tiling::of(&plan.limits, sizes.rows_each(rows, true));
+    let (each, inner) = (sizes.rows_each(rows, true), sizes.inner.max(sizes.shared_inner));
+    let most = |tiling: &Tiling| tiling.by_expert(rows * sizes.chosen, sizes.experts, tiling.turns(inner));
+    let tiling = Tiling::of(&plan.limits, each).within(&plan.limits, each, most);
     let [row_tiles, col_tiles] = tiling.tiles(rows * sizes.chosen, sizes.depth);
     let shared_tiles = if sizes.has_shared { rows.div_ceil(tiling.rows) } else { 0 };
     plan.kernel("expert_ffn_down")
@@ -207,7 +228,9 @@ fn many(
         .scratch("y", Storage::F32, Access::Write, y)
         .sizes(&[first, rows, sizes.chosen, sizes.experts, sizes.inner, sizes.shared_inner, sizes.depth])
         .sizes(&[row_tiles, col_tiles, shared_tiles])
+        .turns(most(&tiling))
         .run_tiles(&tiling, (row_tiles + shared_tiles) * col_tiles);
+    let next = turns(sizes.chosen, 1);
     plan.kernel("expert_ffn_sum")
         .flag("SERVED", sizes.served.is_some())
         .flag("HAS_SHARED", sizes.has_shared)
@@ -216,5 +239,6 @@ fn many(
         .scratch("y", Storage::F32, Access::Read, y)
         .write("out", &op.out)
         .sizes(&[first, rows, sizes.chosen, sizes.experts, sizes.depth])
+        .turns(2 * (next + nested(sizes.chosen, next)))
         .run_each((rows * sizes.depth).div_ceil(2));
 }

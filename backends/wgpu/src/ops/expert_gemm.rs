@@ -1,3 +1,4 @@
+use crate::limits::{nested, turns};
 use crate::plan::Plan;
 use crate::product::Tiling;
 use anychip_core::Reason;
@@ -17,9 +18,12 @@ pub(crate) fn plan(op: &ExpertGemm, plan: &mut Plan) -> Result<(), Reason> {
         .scratch("owner", Storage::I32, Access::Write, owner)
         .write("out", &op.out)
         .sizes(&[rows, cols, experts])
+        .turns(turns(experts, group as usize) + nested(cols.div_ceil(4 * group as usize), 5))
         .run(group, rows);
     // A tile is as high as an expert has rows, on average.
-    let tiling = Tiling::of_codes(&plan.limits, rows.div_ceil(experts.max(1)), depth, &op.x, &[&op.w]);
+    let each = rows.div_ceil(experts.max(1));
+    let most = |tiling: &Tiling| tiling.by_expert(rows, experts, tiling.turns(depth));
+    let tiling = Tiling::of_codes(&plan.limits, each, depth, &op.x, &[&op.w]).within(&plan.limits, each, most);
     let [row_tiles, col_tiles] = tiling.tiles(rows, cols);
     plan.kernel("expert_gemm")
         .tiled(&tiling, 1)
@@ -28,6 +32,7 @@ pub(crate) fn plan(op: &ExpertGemm, plan: &mut Plan) -> Result<(), Reason> {
         .scratch("owner", Storage::I32, Access::Read, owner)
         .write("out", &op.out)
         .sizes(&[rows, cols, depth, row_tiles, col_tiles])
+        .turns(most(&tiling))
         .run_tiles(&tiling, row_tiles * col_tiles);
     Ok(())
 }

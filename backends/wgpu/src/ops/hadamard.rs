@@ -1,3 +1,4 @@
+use crate::limits::{nested, turns};
 use crate::plan::{Plan, Scratch};
 use anychip_core::Reason;
 use anychip_core::ops::Hadamard;
@@ -14,6 +15,8 @@ pub(crate) fn plan(op: &Hadamard, plan: &mut Plan) -> Result<(), Reason> {
     // Stages across chunks go from one memory to another: the last into the result.
     let across = (width / chunk).trailing_zeros() as usize;
     let between: Vec<Scratch> = (0..across.min(2)).map(|_| plan.scratch(count)).collect();
+    let pairs = turns(chunk / 2, group as usize);
+    let most = turns(chunk, group as usize) + nested(chunk.trailing_zeros() as usize, pairs) + pairs;
     for stage in 0..=across {
         let kernel = plan.kernel("hadamard").number("CHUNK", chunk as u32).flag("ACROSS", stage > 0);
         let kernel = match stage.checked_sub(1) {
@@ -27,8 +30,8 @@ pub(crate) fn plan(op: &Hadamard, plan: &mut Plan) -> Result<(), Reason> {
         };
         let kernel = kernel.sizes(&[rows, width]).floats(&[if last { factor } else { 1.0 }]);
         match stage {
-            0 => kernel.sizes(&[1]).run(group, count / chunk),
-            _ => kernel.sizes(&[chunk << (stage - 1)]).run_each(count / 2),
+            0 => kernel.sizes(&[1]).turns(most).run(group, count / chunk),
+            _ => kernel.sizes(&[chunk << (stage - 1)]).turns(0).run_each(count / 2),
         }
     }
     Ok(())

@@ -1,5 +1,6 @@
 //! What hyper_pre and hyper_head share: the mix of each row, by which its streams collapse.
 
+use crate::limits::{nested, turns};
 use crate::plan::{Building, Plan, Scratch};
 use anychip_core::Tensor;
 use anychip_shaders::{Access, Storage};
@@ -60,17 +61,28 @@ impl Hyper<'_> {
             self.mixing(plan.kernel("hyper_mix"), tile)
                 .scratch("sums", Storage::F32, Access::Write, sums)
                 .sizes(&[first_row, split.end_row, groups, slices, length, width, mixes])
+                .turns(self.summed(size as usize, tile, length))
                 .run(size, groups);
             self.finish(plan, split, &own);
         }
     }
 
+    /// Lines that invocations stand in.
+    fn lines(&self) -> usize {
+        self.mixer.size(0).div_ceil(self.each).next_power_of_two().min(8)
+    }
+
+    /// Turns of the sums over `length` columns in a workgroup of `size`.
+    fn summed(&self, size: usize, tile: usize, length: usize) -> usize {
+        let blocks = self.mixer.size(0).div_ceil(self.lines() * self.each);
+        nested(blocks, turns(length, 4 * size / self.lines()) + nested(tile, 8))
+    }
+
     /// What the sums over columns need.
     fn mixing<'a>(&self, kernel: Building<'a>, tile: usize) -> Building<'a> {
-        let (width, mixes) = (self.mixer.size(1), self.mixer.size(0));
-        let lines = mixes.div_ceil(self.each).next_power_of_two().min(8);
+        let width = self.mixer.size(1);
         kernel
-            .number("LINES", lines as u32)
+            .number("LINES", self.lines() as u32)
             .number("EACH", self.each as u32)
             .number("ROWS", tile as u32)
             .rows("streams", self.streams, width)
@@ -85,6 +97,15 @@ impl Hyper<'_> {
         let chunk = d.div_ceil(most).next_multiple_of(2);
         let chunks = d.div_ceil(chunk);
         let groups = rows * chunks;
+        let (mixes, lanes) = (self.mixer.size(0), size as usize);
+        let mix = match split.whole {
+            true => self.summed(lanes, 1, self.mixer.size(1)),
+            false => nested((mixes + 1).div_ceil(lanes / 8), turns(split.slices, 8)),
+        };
+        let entries = (n * n).div_ceil(lanes);
+        let collapsed = nested(chunk.div_ceil(2 * lanes), turns(n, 1));
+        // The balancing of an n x n matrix, which only one of the operations has.
+        let balanced = nested(2 * self.iterations + 3, nested(entries, turns(n, 1)));
         let kernel = self
             .mixing(plan.kernel(self.kernel), 1)
             .flag("WHOLE", split.whole)
@@ -96,6 +117,7 @@ impl Hyper<'_> {
             .sizes(&[split.first_row, split.end_row, groups, split.slices, self.mixer.size(1), self.mixer.size(0)])
             .sizes(&[n, d, chunk, chunks, self.iterations])
             .floats(&[self.norm_eps, self.eps])
+            .turns(mix + collapsed + balanced)
             .run(size, groups);
     }
 }

@@ -1,3 +1,4 @@
+use crate::limits::{nested, turns};
 use crate::plan::Plan;
 use anychip_core::Reason;
 use anychip_core::ops::HyperPost;
@@ -19,6 +20,7 @@ pub(crate) fn plan(op: &HyperPost, plan: &mut Plan) -> Result<(), Reason> {
         .read("comb", &op.comb)
         .write("out", &op.out)
         .sizes(&[groups, chunks, n, d])
+        .turns(nested(n.div_ceil(size as usize / (CHUNK / 2)), turns(n, 1)))
         .run(size, groups);
     Ok(())
 }

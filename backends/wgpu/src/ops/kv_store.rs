@@ -1,3 +1,4 @@
+use crate::limits::{nested, turns};
 use crate::plan::Plan;
 use anychip_core::ops::KvStore;
 use anychip_core::{KvFormat, Reason};
@@ -15,6 +16,9 @@ pub(crate) fn plan(op: &KvStore, plan: &mut Plan) -> Result<(), Reason> {
         _ => (0, 0),
     };
     let group = plan.limits.group();
+    let size = group as usize;
+    let blocks = nested(codes.div_ceil(if form == 2 { 32 } else { 64 }).div_ceil(size / 8), 2 * turns(64, 8));
+    let most = turns(rows, size) + blocks + turns(width - codes, size) + turns(format.scale_bytes(), size);
     plan.kernel("kv_store")
         .number("FORM", form)
         .number("CODES", codes as u32)
@@ -24,6 +28,7 @@ pub(crate) fn plan(op: &KvStore, plan: &mut Plan) -> Result<(), Reason> {
         .read("sequence", &op.kv.sequence)
         .read("entries", &op.entries)
         .sizes(&[rows, width, op.kv.table.size(0), op.kv.table.size(1), op.kv.pool.page_count()])
+        .turns(most)
         .run(group, rows);
     Ok(())
 }

@@ -1,6 +1,7 @@
 //! Each operation as a plan of kernels.
 
-use crate::plan::{Limits, Plan};
+use crate::limits::Limits;
+use crate::plan::Plan;
 use anychip_core::ops::OpKind;
 use anychip_core::{Determinism, Numerics, Op, Reason};
 

@@ -1,3 +1,4 @@
+use crate::limits::{halvings, turns};
 use crate::plan::{Plan, Scratch};
 use crate::product::Tiling;
 use anychip_core::Reason;
@@ -37,13 +38,18 @@ fn start(op: &NewtonSchulz, plan: &mut Plan, transposed: bool, m: Scratch) {
     let count = op.g.count();
     let [largest, sums] = [(); 2].map(|()| plan.scratch(PARTS as usize));
     let group = plan.limits.group();
+    let parts = turns(PARTS as usize, group as usize) + halvings(group);
     for (of_squares, part) in [(false, largest), (true, sums)] {
         let kernel = plan.kernel("newton_schulz_norm").number("PARTS", PARTS).flag("SUMS", of_squares).read("g", &op.g);
         let kernel = match of_squares {
             true => kernel.scratch("largest", Storage::F32, Access::Read, largest),
             false => kernel.read_or("largest", None, 0.0),
         };
-        kernel.scratch("part", Storage::F32, Access::Write, part).sizes(&[count]).run(group, PARTS as usize);
+        kernel
+            .scratch("part", Storage::F32, Access::Write, part)
+            .sizes(&[count])
+            .turns(turns(count, (PARTS * group) as usize) + 2 * parts)
+            .run(group, PARTS as usize);
     }
     plan.kernel("newton_schulz_scale")
         .number("PARTS", PARTS)
@@ -53,6 +59,7 @@ fn start(op: &NewtonSchulz, plan: &mut Plan, transposed: bool, m: Scratch) {
         .scratch("sums", Storage::F32, Access::Read, sums)
         .scratch("m", Storage::F32, Access::Write, m)
         .sizes(&[count, op.g.size(0), op.g.size(1)])
+        .turns(2 * parts)
         .run_each(count);
 }
 
@@ -71,7 +78,8 @@ struct Product {
 impl Product {
     fn add(self, op: &NewtonSchulz, plan: &mut Plan, factors: [f32; 2], transposed: bool) {
         let [rows, cols, depth] = self.sizes;
-        let tiling = Tiling::of(&plan.limits, rows);
+        let most = |tiling: &Tiling| tiling.turns(depth) + tiling.stored();
+        let tiling = Tiling::of(&plan.limits, rows).within(&plan.limits, rows, most);
         let [row_tiles, col_tiles] = tiling.tiles(rows, cols);
         let kernel = plan
             .kernel("newton_schulz")
@@ -92,6 +100,7 @@ impl Product {
         kernel
             .sizes(&[rows, cols, depth, row_tiles, col_tiles])
             .floats(&factors)
+            .turns(most(&tiling))
             .run_tiles(&tiling, row_tiles * col_tiles);
     }
 }

@@ -1,3 +1,4 @@
+use crate::limits::{nested, turns};
 use crate::plan::Plan;
 use anychip_core::ops::{Quantize, quantize_block};
 use anychip_core::{DType, Reason};
@@ -15,6 +16,11 @@ pub(crate) fn plan(op: &Quantize, plan: &mut Plan) -> Result<(), Reason> {
     // As many invocations as a block has words, within reason.
     let share = (block / each).clamp(1, 32).next_power_of_two() as u32;
     let group = plan.limits.group();
+    let lanes = share as usize;
+    let codes = match words {
+        true => nested(block.div_ceil(each * lanes), turns(each, 1)),
+        false => turns(block, lanes),
+    };
     plan.kernel("quantize")
         .flag("FP4", is_fp4)
         .flag("WORDS", words)
@@ -23,6 +29,7 @@ pub(crate) fn plan(op: &Quantize, plan: &mut Plan) -> Result<(), Reason> {
         .write("out", op.out.codes())
         .write("out_scale", scales)
         .sizes(&[width, block, blocks, rows * blocks])
+        .turns(turns(block, lanes) + turns(lanes, 1) + codes)
         .run(group, (rows * blocks).div_ceil((group / share) as usize));
     Ok(())
 }

@@ -1,3 +1,4 @@
+use crate::limits::{halvings, turns};
 use crate::plan::Plan;
 use anychip_core::Reason;
 use anychip_core::ops::{RmsNorm, Rounding};
@@ -12,6 +13,7 @@ pub(crate) fn plan(op: &RmsNorm, plan: &mut Plan) -> Result<(), Reason> {
         .write("out", &op.out)
         .sizes(&[rows, width])
         .floats(&[op.eps])
+        .turns(turns(width, group as usize) + halvings(group) + turns(width, 2 * group as usize))
         .run(group, rows);
     Ok(())
 }

@@ -11,6 +11,7 @@ pub(crate) fn plan(op: &Rope, plan: &mut Plan) -> Result<(), Reason> {
         .read("angles", &op.angles)
         .write("out", &op.out)
         .sizes(&[heads, width, pairs, count])
+        .turns(0)
         .run_each(count.div_ceil(2));
     Ok(())
 }

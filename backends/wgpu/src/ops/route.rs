@@ -1,6 +1,10 @@
+use crate::limits::{halvings, nested, turns};
 use crate::plan::Plan;
 use anychip_core::Reason;
 use anychip_core::ops::{Choice, Route};
+
+/// Experts that workgroup memory holds; as in the kernel.
+const TILE: usize = 1024;
 
 /// `score = sqrt(softplus(logit))`, `weight = scale * score / (sum of the chosen scores + 1e-20)`
 pub(crate) fn plan(op: &Route, plan: &mut Plan) -> Result<(), Reason> {
@@ -11,6 +15,14 @@ pub(crate) fn plan(op: &Route, plan: &mut Plan) -> Result<(), Reason> {
     };
     let known = table.map_or(0, |table| table.size(0));
     let size = plan.limits.group();
+    let lanes = size as usize;
+    // Where all experts fit into a tile, it is filled once.
+    let tiles = count.div_ceil(TILE);
+    let filled = if tiles > 1 { turns(TILE, lanes) } else { 0 };
+    let chosen = match table {
+        None => nested(count.div_ceil(lanes), nested(tiles, turns(count.min(TILE), 1) + filled)) + turns(TILE, lanes),
+        Some(_) => turns(k, lanes),
+    };
     plan.kernel("route")
         .flag("HASH", table.is_some())
         .read("logits", &op.logits)
@@ -21,6 +33,7 @@ pub(crate) fn plan(op: &Route, plan: &mut Plan) -> Result<(), Reason> {
         .write("weights", &op.weights)
         .sizes(&[rows, count, k, known])
         .floats(&[op.scale])
+        .turns(chosen + 2 * turns(k, lanes) + halvings(size))
         .run(size, rows);
     Ok(())
 }

@@ -1,3 +1,4 @@
+use crate::limits::{nested, turns};
 use crate::plan::{Building, Plan};
 use crate::product::Tiling;
 use anychip_core::ops::{KeyScope, Rounding, SparseAttention};
@@ -26,6 +27,11 @@ pub(crate) fn plan(op: &SparseAttention, plan: &mut Plan) -> Result<(), Reason> 
     let most = plan.limits.binding_bytes.min(1 << 28) as usize / 4;
     let chunk = (most / (heads * places).max(1)).clamp(1, rows);
     let z = plan.scratch(chunk * heads * places);
+    let size = tiling.size as usize;
+    let scored = turns(tiling.cols, size) + tiling.turns(depth) + tiling.stored();
+    let added = tiling.held(64) + turns(tiling.sum_rows(), 1);
+    let block = turns(64, size) + turns(tiling.rows * 64, size) + tiling.weighed(64) + added;
+    let summed = turns(tiling.rows, size) + nested(places.div_ceil(64), block) + tiling.stored();
     for start in (0..rows).step_by(chunk) {
         let rows = chunk.min(rows - start);
         let sizes = [start, rows, heads, depth, places, first_places, head_tiles];
@@ -38,6 +44,7 @@ pub(crate) fn plan(op: &SparseAttention, plan: &mut Plan) -> Result<(), Reason> 
             .sizes(&[place_tiles])
             .sizes(&tables.concat())
             .floats(&[op.scale])
+            .turns(scored)
             .run_tiles(&tiling, rows * head_tiles * place_tiles);
         plan.kernel("sparse_attention")
             .tiled(&tiling, 1)
@@ -49,6 +56,7 @@ pub(crate) fn plan(op: &SparseAttention, plan: &mut Plan) -> Result<(), Reason> 
             .sizes(&sizes)
             .sizes(&[col_tiles])
             .sizes(&tables.concat())
+            .turns(summed)
             .run_tiles(&tiling, rows * head_tiles * col_tiles);
     }
     Ok(())

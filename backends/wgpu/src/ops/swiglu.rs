@@ -12,6 +12,7 @@ pub(crate) fn plan(op: &Swiglu, plan: &mut Plan) -> Result<(), Reason> {
         .write("out", &op.out)
         .sizes(&[op.gate.size(1), count])
         .floats(&[op.limit])
+        .turns(0)
         .run_each(count.div_ceil(2));
     Ok(())
 }

@@ -1,3 +1,4 @@
+use crate::limits::{halvings, nested, turns};
 use crate::plan::{Plan, Scratch};
 use anychip_core::Reason;
 use anychip_core::ops::TopK;
@@ -29,7 +30,7 @@ pub(crate) fn plan(op: &TopK, plan: &mut Plan) -> Result<(), Reason> {
     if k == 1 {
         let size = group(plan, width);
         let kernel = plan.kernel("top_k_one").read("scores", &op.scores).write("out", &op.out);
-        kernel.sizes(&[rows, width]).run(size, rows);
+        kernel.sizes(&[rows, width]).turns(turns(width, 8 * size as usize) + halvings(size)).run(size, rows);
         return Ok(());
     }
     // Pairs that workgroup memory holds beside the counters.
@@ -50,7 +51,7 @@ pub(crate) fn plan(op: &TopK, plan: &mut Plan) -> Result<(), Reason> {
     if all.taken > held {
         return spilled(op, plan, all, held);
     }
-    if width < LONG || rows >= MANY {
+    if (width < LONG || rows >= MANY) && plan.limits.allow(all.turns(plan, k)) {
         let none = plan.scratch(0);
         all.run(op, plan, none, held);
         return Ok(());
@@ -83,10 +84,23 @@ fn spilled(op: &TopK, plan: &mut Plan, all: Select, held: usize) -> Result<(), R
 }
 
 impl Select {
+    fn turns(&self, plan: &Plan, k: usize) -> usize {
+        let lanes = group(plan, self.length);
+        let size = lanes as usize;
+        // Of eight bytes each, unless all are taken.
+        let counted = turns(256 * 8, size) + turns(self.length, size) + halvings(lanes);
+        let found = nested(if self.taken == self.length { 0 } else { 8 }, counted);
+        let sorted = self.taken.next_power_of_two();
+        let stages = sorted.trailing_zeros() as usize;
+        let exchanged = nested(stages * (stages + 1) / 2, turns(sorted / 2, size)) + 2 * stages;
+        let last = if self.part { 0 } else { exchanged + turns(sorted, size) + turns(k, size) };
+        found + turns(self.length, size) + last
+    }
+
     fn run(self, op: &TopK, plan: &mut Plan, pairs: Scratch, held: usize) {
         let lists = self.rows * self.segments;
         let sorted = self.taken.next_power_of_two();
-        let size = group(plan, self.length);
+        let (size, most) = (group(plan, self.length), self.turns(plan, op.out.size(1)));
         plan.kernel("top_k")
             .flag("PART", self.part)
             .flag("MERGE", self.merge)
@@ -97,6 +111,7 @@ impl Select {
             .write("out", &op.out)
             .sizes(&[self.first_row, lists, self.width, self.segments, self.length])
             .sizes(&[self.taken, self.given, sorted, op.out.size(1)])
+            .turns(most)
             .run(size, lists);
     }
 }

@@ -1,0 +1,126 @@
+//! What an adapter lets kernels have, and what is refused because of it.
+
+use crate::plan::{Place, Step};
+use anychip_core::Reason;
+use anychip_shaders::Window;
+
+/// What the adapter lets kernels have: all that a plan depends on beside the operation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Bytes that one binding may have.
+    pub binding_bytes: u64,
+    /// Bindings of a kernel.
+    pub bindings: u32,
+    /// Bytes that one of the driver's buffers may have; an allocation beyond has several.
+    pub buffer_bytes: u64,
+    /// Bytes whose multiples bindings begin at.
+    pub alignment: u64,
+    /// Bytes of workgroup memory.
+    pub workgroup_bytes: u32,
+    /// Invocations of a workgroup.
+    pub workgroup_size: u32,
+    /// Invocations of a subgroup, where it is the same in every kernel and subgroups can exchange values; else 0.
+    pub subgroup: u32,
+    /// Rows and columns of its cooperative matrices of binary16 summed in binary32, 8 or 16; 0 where it has none.
+    pub cooperative: u32,
+    /// Whether the adapter is a CPU, which runs few invocations at a time.
+    pub is_cpu: bool,
+}
+
+impl Limits {
+    /// Bytes of a window of an operand that takes several bindings: the largest power of two that a binding may have.
+    pub(crate) fn window(&self) -> Window {
+        Window(1 << self.binding_bytes.max(4).ilog2())
+    }
+
+    /// Bytes of each buffer of an allocation that has several, but of the last: a multiple of a window.
+    pub(crate) fn part_bytes(&self) -> u64 {
+        1 << self.buffer_bytes.max(LEAST_BINDING).ilog2()
+    }
+
+    /// Whether the loops of an invocation may make so many turns together.
+    pub(crate) fn allow(&self, turns: usize) -> bool {
+        !self.is_cpu || turns <= MOST_TURNS
+    }
+
+    /// Invocations of a workgroup that shares a row.
+    pub(crate) fn group(&self) -> u32 {
+        if self.is_cpu { 64 } else { 256.min(self.workgroup_size) }
+    }
+}
+
+/// Workgroups of one dimension of a dispatch, as everywhere.
+pub(crate) const MOST_GROUPS: u32 = 65535;
+/// Turns that the loops of an invocation make together: Mesa's software drivers end whatever loop is under way when they are
+/// used up, and every later one after its first turn. Nothing says so: it has to be refused.
+const MOST_TURNS: usize = 65535;
+/// Bytes that a binding has at least.
+pub(crate) const LEAST_BINDING: u64 = 16;
+
+/// Turns of a loop that takes `count` things `each` at a time: the one that finds the end counts too.
+pub(crate) fn turns(count: usize, each: usize) -> usize {
+    count.div_ceil(each.max(1)) + 1
+}
+
+/// Turns of a loop of `count` turns that makes `inner` of its own in each.
+pub(crate) fn nested(count: usize, inner: usize) -> usize {
+    // Software masks what does not run: in the turn that finds the end each loop inside makes one.
+    const LOOPS: usize = 8;
+    count.saturating_mul(inner.saturating_add(1)).saturating_add(1 + LOOPS)
+}
+
+/// Turns in which `size` invocations put their values together pairwise.
+pub(crate) fn halvings(size: u32) -> usize {
+    size.max(1).ilog2() as usize + 1
+}
+
+impl Step {
+    /// An operand one of whose bindings would lie in two of an allocation's buffers, and where it begins.
+    fn divided(&self, limits: &Limits) -> Option<(&'static str, u64)> {
+        let part = limits.part_bytes();
+        self.spec.slots.iter().zip(&self.places).find_map(|(slot, place)| match place {
+            Place::Given { buffer, offset, bytes } if buffer.bytes() > limits.buffer_bytes && slot.windows > 0 => {
+                let window = if slot.windows == 1 { *bytes } else { self.spec.window.0 };
+                let divided = |start: &u64| start / part != (start + window - 1).min(offset + bytes - 1) / part;
+                let mut starts = (0..u64::from(slot.windows)).map(|i| offset + i * window);
+                starts.any(|start| divided(&start)).then_some((slot.name, *offset))
+            }
+            _ => None,
+        })
+    }
+
+    /// What the adapter does not let this step have.
+    pub(crate) fn refusal(&self, limits: &Limits) -> Option<Reason> {
+        let bindings = self.spec.bindings().len();
+        if bindings > limits.bindings as usize {
+            let (largest, most) = (limits.binding_bytes, limits.bindings);
+            return Some(Reason {
+                rule: "bindings of a kernel".into(),
+                limit: format!("at most {most} of at most {largest} bytes each"),
+                got: bindings.to_string(),
+            });
+        }
+        if let Some((name, offset)) = self.divided(limits) {
+            let (window, part) = (self.spec.window.0, limits.part_bytes());
+            return Some(Reason {
+                rule: format!("place of {name} in an allocation of several buffers"),
+                limit: format!("a multiple of {window} bytes, or all of it between two multiples of {part}"),
+                got: offset.to_string(),
+            });
+        }
+        if !limits.allow(self.turns) {
+            return Some(Reason {
+                rule: format!("loop turns of an invocation of `{}`", self.spec.kernel),
+                limit: format!("at most {MOST_TURNS} on a CPU adapter"),
+                got: self.turns.to_string(),
+            });
+        }
+        let most = MOST_GROUPS;
+        let groups = self.groups.iter().copied().max().unwrap_or(0);
+        (groups > most).then(|| Reason {
+            rule: "workgroups of a dimension".into(),
+            limit: format!("at most {most}"),
+            got: groups.to_string(),
+        })
+    }
+}
