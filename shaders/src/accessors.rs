@@ -48,7 +48,7 @@ fn declare(text: &mut String, slot: &Slot, binding: &mut u32) -> std::fmt::Resul
 /// `NAME_word(i)` and `NAME_put(i, word)`, whichever window word `i` lies in; `NAME_merge(i, mask, bits)` for words that
 /// several invocations own parts of; `NAME_words(i)`, the `i`th of the vectors that words are loaded in.
 fn words(text: &mut String, slot: &Slot, window: u64) -> std::fmt::Result {
-    let Slot { name, windows, .. } = slot;
+    let Slot { name, windows, skipped, .. } = slot;
     if *windows == 0 {
         return Ok(());
     }
@@ -59,8 +59,8 @@ fn words(text: &mut String, slot: &Slot, window: u64) -> std::fmt::Result {
         if *windows == 1 {
             return writeln!(text, "    {}", f(0, "i"));
         }
-        let (shift, mask) = (window.trailing_zeros(), window - 1);
-        writeln!(text, "    let j = i & {mask}u;\n    switch i >> {shift}u {{")?;
+        let (shift, mask, first) = (window.trailing_zeros(), window - 1, skipped / together);
+        writeln!(text, "    let at = i + {first}u;\n    let j = at & {mask}u;\n    switch at >> {shift}u {{")?;
         for w in 1..*windows {
             writeln!(text, "        case {w}u: {{ {} }}", f(w, "j"))?;
         }

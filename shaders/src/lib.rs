@@ -71,6 +71,8 @@ pub struct Slot {
     pub access: Access,
     /// Bindings that it takes, each of [`Window`] bytes but the last; 0 where it is absent.
     pub windows: u32,
+    /// Words of the first window that lie before it.
+    pub skipped: u32,
     /// For a matrix, how its rows are read: makes `NAME_at` and `NAME_quad`.
     pub matrix: Option<MatrixRead>,
     /// For a paged pool, how its entries lie: makes `NAME_locate`, `NAME_entry` and `NAME_entries`.

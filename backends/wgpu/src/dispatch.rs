@@ -51,13 +51,15 @@ fn prepare_step(shared: &Shared, step: &Step, scratch: &[wgpu::Buffer]) -> Resul
     let mut entries = Vec::new();
     for (number, binding) in step.spec.bindings().into_iter().enumerate() {
         let place = &step.places[binding.slot];
+        let slot = &step.spec.slots[binding.slot];
         let window = step.spec.window.0;
-        let start = window * binding.window as u64;
-        let last = binding.window + 1 == step.spec.slots[binding.slot].windows;
+        let (start, skipped) = (window * binding.window as u64, 4 * slot.skipped as u64);
+        let last = binding.window + 1 == slot.windows;
         // Buffers have padding, so that a binding of whole words never ends beyond them.
-        let size = if last { (place.bytes() - start).next_multiple_of(4).max(LEAST_BINDING) } else { window };
+        let rest = skipped + place.bytes() - start;
+        let size = if last { rest.next_multiple_of(4).max(LEAST_BINDING) } else { window };
         let (buffer, offset) = match place {
-            Place::Given { buffer, offset, .. } => shared.located(buffer, offset + start, size)?,
+            Place::Given { buffer, offset, .. } => shared.located(buffer, offset - skipped + start, size)?,
             Place::Scratch { number, .. } => {
                 (scratch.get(*number).ok_or_else(|| shared.failed("a plan without its memory"))?, start)
             }

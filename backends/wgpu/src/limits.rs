@@ -1,6 +1,6 @@
 //! What an adapter lets kernels have, and what is refused because of it.
 
-use crate::plan::{Place, Step};
+use crate::plan::Step;
 use anychip_core::Reason;
 use anychip_shaders::Window;
 
@@ -75,20 +75,6 @@ pub(crate) fn halvings(size: u32) -> usize {
 }
 
 impl Step {
-    /// An operand one of whose bindings would lie in two of an allocation's buffers, and where it begins.
-    fn divided(&self, limits: &Limits) -> Option<(&'static str, u64)> {
-        let part = limits.part_bytes();
-        self.spec.slots.iter().zip(&self.places).find_map(|(slot, place)| match place {
-            Place::Given { buffer, offset, bytes } if buffer.bytes() > limits.buffer_bytes && slot.windows > 0 => {
-                let window = if slot.windows == 1 { *bytes } else { self.spec.window.0 };
-                let divided = |start: &u64| start / part != (start + window - 1).min(offset + bytes - 1) / part;
-                let mut starts = (0..u64::from(slot.windows)).map(|i| offset + i * window);
-                starts.any(|start| divided(&start)).then_some((slot.name, *offset))
-            }
-            _ => None,
-        })
-    }
-
     /// What the adapter does not let this step have.
     pub(crate) fn refusal(&self, limits: &Limits) -> Option<Reason> {
         let bindings = self.spec.bindings().len();
@@ -98,14 +84,6 @@ impl Step {
                 rule: "bindings of a kernel".into(),
                 limit: format!("at most {most} of at most {largest} bytes each"),
                 got: bindings.to_string(),
-            });
-        }
-        if let Some((name, offset)) = self.divided(limits) {
-            let (window, part) = (self.spec.window.0, limits.part_bytes());
-            return Some(Reason {
-                rule: format!("place of {name} in an allocation of several buffers"),
-                limit: format!("a multiple of {window} bytes, or all of it between two multiples of {part}"),
-                got: offset.to_string(),
             });
         }
         if !limits.allow(self.turns) {

@@ -25,6 +25,18 @@ impl Place {
             Place::Absent => 0,
         }
     }
+
+    /// For an operand that lies in two of an allocation's buffers or more: bytes from where its first window begins, which
+    /// then is where windows of the whole allocation do, so that none lies in two.
+    fn skipped(&self, limits: &Limits, window: u64) -> Option<u64> {
+        match self {
+            Place::Given { buffer, offset, bytes } if buffer.bytes() > limits.buffer_bytes && *bytes > 0 => {
+                let part = limits.part_bytes();
+                (offset / part != (offset + bytes - 1) / part).then_some(offset % window)
+            }
+            _ => None,
+        }
+    }
 }
 
 /// One dispatch.
@@ -119,15 +131,18 @@ impl<'a> Building<'a> {
     /// An operand that lies at `place`.
     pub(crate) fn slot(mut self, name: &'static str, storage: Storage, access: Access, place: Place) -> Self {
         let bytes = place.bytes();
+        let window = self.step.spec.window.0;
+        let skipped = place.skipped(&self.plan.limits, window);
         // An operand without elements has nothing to bind. Nobody looks at what it reads as.
         let (storage, windows) = match bytes {
             0 if matches!(storage, Storage::Absent(_) | Storage::NoIntegers) => (storage, 0),
             0 if storage == Storage::I32 => (Storage::NoIntegers, 0),
             0 => (Storage::Absent(0), 0),
-            _ if bytes <= self.plan.limits.binding_bytes => (storage, 1),
-            _ => (storage, bytes.div_ceil(self.step.spec.window.0).min(u32::MAX as u64) as u32),
+            _ if skipped.is_none() && bytes <= self.plan.limits.binding_bytes => (storage, 1),
+            _ => (storage, (skipped.unwrap_or(0) + bytes).div_ceil(window).min(u32::MAX as u64) as u32),
         };
-        self.step.spec.slots.push(Slot { name, storage, access, windows, matrix: None, pool: None });
+        let skipped = (skipped.unwrap_or(0) / 4) as u32;
+        self.step.spec.slots.push(Slot { name, storage, access, windows, skipped, matrix: None, pool: None });
         self.step.places.push(place);
         self
     }
