@@ -18,7 +18,3 @@ fn listed(place: u32, slot: u32, d: u32) -> vec4<f32> {
     if (place < p.first_places) { return pool_entries(slot, d); }
     return second_entries(slot, d);
 }
-fn listed_one(place: u32, slot: u32, d: u32) -> f32 {
-    if (place < p.first_places) { return pool_entry(slot, d); }
-    return second_entry(slot, d);
-}
