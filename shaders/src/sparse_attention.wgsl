@@ -31,6 +31,7 @@ var<private> own_chunk: u32;
 // Of the block at hand.
 var<private> first_place: u32;
 var<workgroup> slots: array<i32, BLOCK>;
+var<workgroup> has_entries: atomic<u32>;
 var<workgroup> factors: array<f32, HEADS>;
 // By share and head.
 var<workgroup> shared_values: array<f32, SHARES * HEADS>;
@@ -86,8 +87,10 @@ fn largest_of(h: u32, x: f32) -> f32 {
 
 fn find_slots(lane: u32) {
     for (var j = lane; j < BLOCK; j += WG) {
-        slots[j] = -1;
-        if (first_place + j < p.places) { slots[j] = listed_slot(p.first_row + own_row, first_place + j); }
+        var slot = -1;
+        if (first_place + j < p.places) { slot = listed_slot(p.first_row + own_row, first_place + j); }
+        slots[j] = slot;
+        if (slot >= 0) { atomicStore(&has_entries, 1u); }
     }
 }
 
@@ -109,9 +112,14 @@ fn store_scores(lane: u32) {
             z_store(scratch_row(h) * p.places + first_place + j, weight(h, j));
         }
     }
+}
+
+// The largest score of each head in the block, of which there are none where it has no entries.
+fn store_tops(has: bool, lane: u32) {
     for (var h = lane; h < HEADS; h += WG) {
         if (first_head + h < p.heads) {
-            top_store(scratch_row(h) * blocks() + first_place / BLOCK, largest_of(h, -infinity()));
+            let largest = select(-infinity(), largest_of(h, -infinity()), has);
+            top_store(scratch_row(h) * blocks() + first_place / BLOCK, largest);
         }
     }
 }
@@ -208,15 +216,21 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
     start(first_block, lane);
     for (var block = first_block; block < end; block++) {
         first_place = block * BLOCK;
+        if (lane == 0u) { atomicStore(&has_entries, 0u); }
         workgroupBarrier();
         find_slots(lane);
-        workgroupBarrier();
+        // Lists of short contexts are mostly empty: a block without entries changes nothing.
+        if (workgroupUniformLoad(&has_entries) == 0u) {
+            if (MAKES_SCORES) { store_tops(false, lane); }
+            continue;
+        }
         if (HAS_SCORES) { load_scores(lane); } else { score_block(lane); }
         workgroupBarrier();
         share_maxima(lane);
         workgroupBarrier();
         if (MAKES_SCORES) {
             store_scores(lane);
+            store_tops(true, lane);
         } else {
             weigh(lane);
             workgroupBarrier();
