@@ -48,10 +48,10 @@ fn query(h: u32, d: u32) -> vec4<f32> {
     return q_quad(0u, (p.first_row + own_row) * p.heads + min(first_head + h, p.heads - 1u), d);
 }
 // Four elements of the block's entry `j`, zeros where there is none.
-fn entry(j: u32, d: u32) -> vec4<f32> {
+fn entry(scope: u32, j: u32, d: u32) -> vec4<f32> {
     let slot = slots[j];
     if (slot < 0) { return vec4<f32>(); }
-    return listed(first_place + j, u32(slot), d);
+    return listed(scope, first_place + j, u32(slot), d);
 }
 
 // Row of the tile's head `h` among those that lie between the dispatches.
@@ -200,6 +200,33 @@ fn end_softmax(lane: u32) {
     workgroupBarrier();
 }
 
+// Blocks from `first` to `end`, whose places are of one scope or of either.
+fn go_over(scope: u32, first: u32, end: u32, lane: u32) {
+    for (var block = first; block < end; block++) {
+        first_place = block * BLOCK;
+        if (lane == 0u) { atomicStore(&has_entries, 0u); }
+        workgroupBarrier();
+        find_slots(lane);
+        // Lists of short contexts are mostly empty: a block without entries changes nothing.
+        if (workgroupUniformLoad(&has_entries) == 0u) {
+            if (MAKES_SCORES) { store_tops(false, lane); }
+            continue;
+        }
+        if (HAS_SCORES) { load_scores(lane); } else { score_block(scope, lane); }
+        workgroupBarrier();
+        share_maxima(lane);
+        workgroupBarrier();
+        if (MAKES_SCORES) {
+            store_scores(lane);
+            store_tops(true, lane);
+        } else {
+            weigh(lane);
+            workgroupBarrier();
+            add_block(scope, lane);
+        }
+    }
+}
+
 @compute @workgroup_size(WG)
 fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
     var number = group_number(group);
@@ -214,29 +241,11 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
     let first_block = own_part * p.part_blocks;
     let end = min(first_block + p.part_blocks, blocks());
     start(first_block, lane);
-    for (var block = first_block; block < end; block++) {
-        first_place = block * BLOCK;
-        if (lane == 0u) { atomicStore(&has_entries, 0u); }
-        workgroupBarrier();
-        find_slots(lane);
-        // Lists of short contexts are mostly empty: a block without entries changes nothing.
-        if (workgroupUniformLoad(&has_entries) == 0u) {
-            if (MAKES_SCORES) { store_tops(false, lane); }
-            continue;
-        }
-        if (HAS_SCORES) { load_scores(lane); } else { score_block(lane); }
-        workgroupBarrier();
-        share_maxima(lane);
-        workgroupBarrier();
-        if (MAKES_SCORES) {
-            store_scores(lane);
-            store_tops(true, lane);
-        } else {
-            weigh(lane);
-            workgroupBarrier();
-            add_block(lane);
-        }
-    }
+    // Blocks of the first scope, one that has places of both, blocks of the second.
+    let border = select(blocks(), p.first_places / BLOCK, TWO);
+    go_over(FIRST, first_block, min(end, border), lane);
+    if (MIXED) { go_over(EITHER, max(first_block, border), min(end, border + 1u), lane); }
+    if (TWO) { go_over(SECOND, max(first_block, select(border, border + 1u, MIXED)), end, lane); }
     if (MAKES_SCORES) { return; }
     end_softmax(lane);
     store_totals(lane);

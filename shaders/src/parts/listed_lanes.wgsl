@@ -14,14 +14,14 @@ var<private> totals: array<vec4<f32>, HEADS * QUADS>;
 fn weight(h: u32, j: u32) -> f32 { return weights[h * (BLOCK / 4u) + j / 4u][j % 4u]; }
 fn set_weight(h: u32, j: u32, w: f32) { weights[h * (BLOCK / 4u) + j / 4u][j % 4u] = w; }
 
-fn score_block(lane: u32) {
+fn score_block(scope: u32, lane: u32) {
     for (var mine = lane * 4u; mine < BLOCK; mine += LANES * 4u) {
         var acc: array<vec4<f32>, HEADS>;
         for (var d = 0u; d < p.depth; d += 4u) {
-            let k0 = entry(mine, d);
-            let k1 = entry(mine + 1u, d);
-            let k2 = entry(mine + 2u, d);
-            let k3 = entry(mine + 3u, d);
+            let k0 = entry(scope, mine, d);
+            let k1 = entry(scope, mine + 1u, d);
+            let k2 = entry(scope, mine + 2u, d);
+            let k3 = entry(scope, mine + 3u, d);
             for (var first = 0u; first < HEADS; first += LANES) {
                 let held = query(first + lane, d);
                 for (var i = 0u; i < LANES; i++) {
@@ -39,17 +39,17 @@ fn score_block(lane: u32) {
 
 fn own_col(quad: u32, lane: u32) -> u32 { return ((own_chunk * QUADS + quad) * LANES + lane) * 4u; }
 
-fn add_block(lane: u32) {
+fn add_block(scope: u32, lane: u32) {
     for (var quad = 0u; quad < QUADS; quad++) {
         // Lanes past the last column read it once more: all of them take part in shuffles.
         let col = min(own_col(quad, lane), (p.depth - 1u) / 4u * 4u);
         var acc: array<vec4<f32>, HEADS>;
         for (var h = 0u; h < HEADS; h++) { acc[h] = totals[quad * HEADS + h] * factors[h]; }
         for (var j = 0u; j < min(BLOCK, p.places - first_place); j += 4u) {
-            let v0 = entry(j, col);
-            let v1 = entry(j + 1u, col);
-            let v2 = entry(j + 2u, col);
-            let v3 = entry(j + 3u, col);
+            let v0 = entry(scope, j, col);
+            let v1 = entry(scope, j + 1u, col);
+            let v2 = entry(scope, j + 2u, col);
+            let v3 = entry(scope, j + 3u, col);
             for (var first = 0u; first < HEADS; first += LANES) {
                 let held = weights[(first + lane) * (BLOCK / 4u) + j / 4u];
                 for (var i = 0u; i < LANES; i++) {

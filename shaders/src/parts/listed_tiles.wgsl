@@ -22,7 +22,7 @@ var<private> totals: array<vec4<f32>, HEADS>;
 fn weight(h: u32, j: u32) -> f32 { return weights[j * (HEADS / 4u) + h / 4u][h % 4u]; }
 fn set_weight(h: u32, j: u32, w: f32) { weights[j * (HEADS / 4u) + h / 4u][h % 4u] = w; }
 
-fn score_block(lane: u32) {
+fn score_block(scope: u32, lane: u32) {
     var acc: array<vec4<f32>, HEADS>; // by head, the four entries
     let quads = (p.depth + 3u) / 4u;
     let mine = lane / DEPTH_LANES * 4u;
@@ -34,10 +34,10 @@ fn score_block(lane: u32) {
         }
         workgroupBarrier();
         for (var quad = first + lane % DEPTH_LANES; quad < min(first + SLICE, quads); quad += DEPTH_LANES) {
-            let k0 = entry(mine, quad * 4u);
-            let k1 = entry(mine + 1u, quad * 4u);
-            let k2 = entry(mine + 2u, quad * 4u);
-            let k3 = entry(mine + 3u, quad * 4u);
+            let k0 = entry(scope, mine, quad * 4u);
+            let k1 = entry(scope, mine + 1u, quad * 4u);
+            let k2 = entry(scope, mine + 2u, quad * 4u);
+            let k3 = entry(scope, mine + 3u, quad * 4u);
             for (var h = 0u; h < HEADS; h++) {
                 let q = stage[h * SLICE + quad - first];
                 acc[h] += vec4<f32>(dot(q, k0), dot(q, k1), dot(q, k2), dot(q, k3));
@@ -62,13 +62,13 @@ fn score_block(lane: u32) {
 
 fn own_col(lane: u32) -> u32 { return (own_chunk * COL_LANES + lane % COL_LANES) * 4u; }
 
-fn add_block(lane: u32) {
+fn add_block(scope: u32, lane: u32) {
     let col = own_col(lane);
     for (var h = 0u; h < HEADS; h++) { totals[h] *= factors[h]; }
     if (col >= p.depth) { return; }
     for (var j = lane / COL_LANES * 4u; j < min(BLOCK, p.places - first_place); j += KEY_LANES * 4u) {
         // Four loads under way at a time.
-        var values = array<vec4<f32>, 4>(entry(j, col), entry(j + 1u, col), entry(j + 2u, col), entry(j + 3u, col));
+        var values = array<vec4<f32>, 4>(entry(scope, j, col), entry(scope, j + 1u, col), entry(scope, j + 2u, col), entry(scope, j + 3u, col));
         for (var c = 0u; c < 4u; c++) {
             for (var h = 0u; h < HEADS; h += 4u) {
                 let w = weights[(j + c) * (HEADS / 4u) + h / 4u];

@@ -139,6 +139,8 @@ impl Shape {
         let step = self.constants.iter().fold(step, |step, &(name, value)| step.number(name, value));
         let step = step
             .flag("BF16", op.rounding == Rounding::Bf16)
+            .flag("TWO", scopes[1].is_some())
+            .flag("MIXED", scopes[1].is_some() && !first_places.is_multiple_of(BLOCK))
             .flag("MAKES_SCORES", makes)
             .flag("HAS_SCORES", has)
             .flag("SPLIT", parts.is_some());
