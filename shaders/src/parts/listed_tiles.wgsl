@@ -68,7 +68,8 @@ fn add_block(scope: u32, lane: u32) {
     if (col >= p.depth) { return; }
     for (var j = lane / COL_LANES * 4u; j < min(BLOCK, p.places - first_place); j += KEY_LANES * 4u) {
         // Four loads under way at a time.
-        var values = array<vec4<f32>, 4>(entry(scope, j, col), entry(scope, j + 1u, col), entry(scope, j + 2u, col), entry(scope, j + 3u, col));
+        var values: array<vec4<f32>, 4>;
+        for (var c = 0u; c < 4u; c++) { values[c] = entry(scope, j + c, col); }
         for (var c = 0u; c < 4u; c++) {
             for (var h = 0u; h < HEADS; h += 4u) {
                 let w = weights[(j + c) * (HEADS / 4u) + h / 4u];

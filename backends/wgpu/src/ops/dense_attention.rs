@@ -8,8 +8,8 @@ use anychip_shaders::Access;
 const FEW: usize = 8;
 /// Turns of its loops that an invocation on a CPU has, at most. Mesa's software drivers end them after 65,535.
 const MOST_TURNS: usize = 20_000;
-/// Bytes of what parts of the keys leave, at most.
-const MOST_SCRATCH: usize = 256 << 20;
+/// Bytes of what parts of the keys leave, at most: prefills of many thousand rows, which only CPUs split.
+const MOST_SCRATCH: usize = 1 << 30;
 
 /// `out[b,t,h] = sum_j softmax_j(scale * q[b,t,h] . k[b,j,g]) v[b,j,g]`, in one step, or in two where there are too few
 /// queries to keep the device busy and the keys are split.
