@@ -30,6 +30,7 @@ fn main() {
             shapes.add(&format!("window/t{t}"), |b| layer(b, t, 0, 0));
             shapes.add(&format!("csa-16k/t{t}"), |b| layer(b, t, 4096, INDEX_TOP_K));
         }
+        shapes.add("csa-16k/t8", |b| layer(b, 8, 4096, INDEX_TOP_K));
         shapes.add("hca-1m/t1", |b| layer(b, 1, 8192, 8192));
     });
 }

@@ -234,6 +234,8 @@ pub const COOPERATIVE: &str = "product_cooperative";
 /// Parts that stand for each other: a plan picks one by what the adapter has.
 pub const VARIANTS: &[(&str, &str)] = &[
     (COOPERATIVE, include_str!("parts/product_cooperative.wgsl")),
+    ("listed_lanes", include_str!("parts/listed_lanes.wgsl")),
+    ("listed_tiles", include_str!("parts/listed_tiles.wgsl")),
     ("product_lanes", include_str!("parts/product_lanes.wgsl")),
     ("product_rows", include_str!("parts/product_rows.wgsl")),
     ("product_tiles", include_str!("parts/product_tiles.wgsl")),
@@ -252,8 +254,10 @@ macro_rules! kernels {
 
 /// Every kernel.
 pub const KERNELS: &[Kernel] = kernels! {
+    "attention_join" with "softmax";
     "copy_bytes";
-    "dense_attention" with "softmax";
+    "dense_attention" with "softmax", "attention_task", "attention_store";
+    "dense_attention_few" with "softmax", "attention_task", "attention_store";
     "dequantize" with "elements", "pair";
     "embed" with "elements", "pair";
     "expert_ffn_down" with "experts", "pairs";
@@ -283,7 +287,6 @@ pub const KERNELS: &[Kernel] = kernels! {
     "rope" with "elements", "pair";
     "route" with "order";
     "sparse_attention" with "softmax", "listed";
-    "sparse_attention_scores" with "listed";
     "swiglu" with "elements", "pair";
     "top_k" with "order";
     "top_k_one" with "order";

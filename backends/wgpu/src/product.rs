@@ -96,11 +96,6 @@ impl Tiling {
         }
     }
 
-    /// The same where the rows lie in workgroup memory, which takes few instructions to load.
-    pub(crate) fn held(&self, depth: usize) -> usize {
-        if self.variant == "product_lanes" { turns(depth, 4) } else { self.turns(depth) }
-    }
-
     /// Rows of sums that `store_tile` goes over.
     pub(crate) fn sum_rows(&self) -> usize {
         self.rows * self.cols / 4 / self.size as usize
@@ -109,11 +104,6 @@ impl Tiling {
     /// Turns of `store_tile`, whose rows may be stored element by element.
     pub(crate) fn stored(&self) -> usize {
         nested(self.sum_rows(), 5)
-    }
-
-    /// Turns of the softmax of a block of `keys` keys.
-    pub(crate) fn weighed(&self, keys: usize) -> usize {
-        nested(self.rows.div_ceil(self.size as usize), 2 * turns(keys, 1))
     }
 
     /// Turns of a tile of `rows` rows that is made once for each expert that any of them has, in `product` turns.

@@ -14,11 +14,14 @@ fn listed_slot(row: u32, place: u32) -> i32 {
     let at = place - p.first_places;
     return second_locate(second_sequence_load(row), second_entries_load(row * (p.places - p.first_places) + at));
 }
-fn listed(place: u32, slot: u32, d: u32) -> vec4<f32> {
-    if (place < p.first_places) { return pool_entries(slot, d); }
+
+// Which scope places belong to, where that is known of all places at hand. Drivers in software run both sides of a branch, so
+// that it is a constant wherever it can be.
+const FIRST: u32 = 0u;
+const SECOND: u32 = 1u;
+const EITHER: u32 = 2u;
+
+fn listed(scope: u32, place: u32, slot: u32, d: u32) -> vec4<f32> {
+    if (scope == FIRST || (scope == EITHER && place < p.first_places)) { return pool_entries(slot, d); }
     return second_entries(slot, d);
-}
-fn listed_one(place: u32, slot: u32, d: u32) -> f32 {
-    if (place < p.first_places) { return pool_entry(slot, d); }
-    return second_entry(slot, d);
 }

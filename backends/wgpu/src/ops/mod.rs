@@ -5,6 +5,7 @@ use crate::plan::Plan;
 use anychip_core::ops::OpKind;
 use anychip_core::{Determinism, Numerics, Op, Reason};
 
+mod attention_join;
 mod hyper;
 
 /// One arm per operation, from which both answers come: whether there are kernels, and which.
