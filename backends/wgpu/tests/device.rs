@@ -69,18 +69,62 @@ fn one_device_from_many_threads() {
     });
 }
 
+/// Whether this is a process of the test's own; if not, the test is run in one, and has to pass there.
+fn is_own_process(test: &str, envs: &[(&str, &str)]) -> bool {
+    const CHILD: &str = "ANYCHIP_WGPU_TEST_CHILD";
+    if std::env::var_os(CHILD).is_some() {
+        return true;
+    }
+    let mut child = Command::new(std::env::current_exe().unwrap());
+    child.args(["--exact", test, "--nocapture"]).env(CHILD, "1").envs(envs.iter().copied());
+    let output = child.output().unwrap();
+    let said = String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success() && said.contains("1 passed"), "{said}");
+    false
+}
+
+/// Bytes that this process has in memory.
+#[cfg(target_os = "linux")]
+fn resident() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+    1024 * line.trim().trim_end_matches(" kB").parse::<u64>().unwrap()
+}
+
+/// What is given, used and let go leaves nothing behind, neither with the device nor with its driver. Before the count begins
+/// everything that is kept for later is there.
+#[test]
+#[cfg(target_os = "linux")]
+fn ten_thousand_rounds_leave_nothing_behind() {
+    const LEFT: u64 = 4 << 20;
+    if !common::driver() || !is_own_process("ten_thousand_rounds_leave_nothing_behind", &[]) {
+        return;
+    }
+    let device = anychip_wgpu::open(None).unwrap();
+    let mut stream = device.open_stream().unwrap();
+    let mut before = 0;
+    for round in 0..12_000 {
+        if round == 2_000 {
+            before = resident();
+        }
+        let tensor = device.tensor(DType::U8, &[16 << 10]).unwrap();
+        stream.write(&tensor, &[round as u8; 16 << 10]).unwrap();
+        if round % 64 == 0 {
+            let mut bytes = vec![0; 16 << 10];
+            stream.read(&tensor, &mut bytes).unwrap();
+            assert!(bytes.iter().all(|&byte| byte == round as u8));
+        }
+    }
+    stream.synchronize().unwrap();
+    let grown = resident().saturating_sub(before);
+    assert!(grown < LEFT, "{grown} bytes of 160 MB were kept");
+}
+
 /// A process of its own, because a Vulkan loader looks for drivers once.
 #[test]
 fn without_a_driver_nothing_opens_and_the_mend_is_said() {
-    const CHILD: &str = "ANYCHIP_WGPU_TEST_CHILD";
-    const TEST: &str = "without_a_driver_nothing_opens_and_the_mend_is_said";
-    if std::env::var_os(CHILD).is_none() {
-        let mut child = Command::new(std::env::current_exe().unwrap());
-        child.args(["--exact", TEST, "--nocapture"]).env(CHILD, "1");
-        child.envs([("VK_ICD_FILENAMES", "/nonexistent"), ("VK_DRIVER_FILES", "/nonexistent")]);
-        let output = child.output().unwrap();
-        let said = String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
-        assert!(output.status.success() && said.contains("1 passed"), "{said}");
+    const NONE: [(&str, &str); 2] = [("VK_ICD_FILENAMES", "/nonexistent"), ("VK_DRIVER_FILES", "/nonexistent")];
+    if !is_own_process("without_a_driver_nothing_opens_and_the_mend_is_said", &NONE) {
         return;
     }
     assert_eq!(anychip_wgpu::descriptions(), Vec::<String>::new());
