@@ -3,6 +3,10 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
 
 mod common;
+use anychip_core::Device;
+use anychip_runtime::config::{Compression, Config, LayerKind};
+use anychip_runtime::synth::synth;
+use anychip_runtime::{Model, Options, Rows};
 use common::{NO_DRIVER, anychip, document, passes, run, text, vulkan};
 use serde_json::Value;
 
@@ -93,4 +97,45 @@ fn tokens_are_those_of_the_cpu() {
             assert!(least > 0.0 && all >= least && all <= 1.3 * least, "{of}: {per_token}");
         }
     }
+}
+
+/// Widths that no tile divides, every kind of layer, and the MTP layer, whose drafts no command shows.
+#[test]
+fn unusual_sizes_and_drafts_are_those_of_the_cpu() {
+    if !vulkan() {
+        return;
+    }
+    let layer = |compression| LayerKind { compression, hash_routed: false };
+    let config = Config {
+        hidden_size: 96,
+        vocab_size: 300,
+        layers: [Compression::Overlap(4), Compression::None, Compression::Pooled(24)].map(layer).to_vec(),
+        mtp: Some(layer(Compression::None)),
+        heads: 6,
+        head_dim: 80,
+        rope_dim: 24,
+        index_n_heads: 5,
+        index_head_dim: 48,
+        index_topk: 7,
+        sliding_window: 19,
+        experts: 5,
+        experts_per_token: 2,
+        moe_intermediate_size: 72,
+        ..Config::tiny()
+    };
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("odd");
+    synth(&config, 7, &path, &false.into(), &|_, _| {}).unwrap();
+    let tokens: Vec<u32> = (0..70).map(|i| (i * i * 31 + i) % 300).collect();
+    let outputs = |device: Box<dyn Device>| {
+        let options = Options { context: 200, chunk: 50, draft: true, ..Options::default() };
+        let mut model = Model::open(device.into(), &path, options, &(), &false.into()).unwrap();
+        let sequence = model.open_sequence().unwrap();
+        let logits = model.forward(&[(sequence, &tokens)], Rows::All).unwrap().remove(0);
+        [logits, model.draft(sequence, 11).unwrap()].concat()
+    };
+    let (own, cpu) = (outputs(anychip_wgpu::open(None).unwrap()), outputs(anychip_cpu::open()));
+    assert_eq!(own.len(), cpu.len());
+    let far = own.iter().zip(&cpu).find(|(a, b)| !((*a - *b).abs() <= 1e-4));
+    assert_eq!(far, None, "the first that differs");
 }
