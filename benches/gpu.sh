@@ -43,6 +43,7 @@ while [ $# -gt 0 ]; do
   esac
 done
 case $limit in *[!0-9]* | '') cannot "--limit $limit is no number of seconds" "write it as 800" ;; esac
+limit=$((10#$limit))
 
 work=$(mktemp -d) || cannot "no temporary folder can be made" "set TMPDIR to one with room"
 child='' stage='' failed=''
@@ -93,7 +94,8 @@ done
 adapters() { "$bin/gpu-report" adapters || cannot "$bin/gpu-report does not start here" "build on this machine, or on one with its C library or an older one"; }
 nvidia_here() { compgen -G '/dev/nvidia[0-9]*' >/dev/null || compgen -G '/proc/driver/nvidia/gpus/*' >/dev/null; }
 library() { # NAME: whether the loader finds it, or its path where containers keep the driver
-  ldconfig -p 2>/dev/null | grep -q "$1" && echo "$1" && return
+  # To its end: under pipefail a reader that stops early makes the whole fail.
+  ldconfig -p 2>/dev/null | grep -F "$1" >/dev/null && echo "$1" && return
   compgen -G "/usr/local/nvidia/lib*/$1" | head -n 1 | grep . || return 1
 }
 icds() { compgen -G '/usr/share/vulkan/icd.d/*nvidia*.json' || compgen -G '/etc/vulkan/icd.d/*nvidia*.json'; }
@@ -162,7 +164,7 @@ fi
   cannot "cannot write $out.partial.json" "name a folder with room that may be written by --out"
 rm -f "$out.partial.json"
 driver=none
-if command -v nvidia-smi >/dev/null; then
+if grep -qi nvidia <<<"$description" && command -v nvidia-smi >/dev/null; then
   driver=$(nvidia-smi --query-gpu=driver_version --format=csv,noheader 2>/dev/null | head -n 1) || driver=unknown
 fi
 profile=quick
@@ -219,9 +221,12 @@ stage() { # NAME COMMAND...
     0) ;;
     3) status=skipped note='see above' ;;
     124 | 137)
-      failed=yes
-      if [ "$limit" -gt 0 ]; then status=stopped note="at the limit of $limit s"; else status=failed note=killed; fi
+      failed=yes status=crashed note="exit code $code"
+      if [ "$limit" -gt 0 ] && [ $((($(now) - since) / 1000)) -ge "$left" ]; then
+        status=stopped note="at the limit of $limit s"
+      fi
       ;;
+    12[89] | 1[3-9]? | 2??) failed=yes status=crashed note="exit code $code" ;;
     *) status=failed note="exit code $code" failed=yes ;;
   esac
   note_stage "$stage" $(($(now) - since)) "$status" "$note"
@@ -255,12 +260,17 @@ for op in "${ops[@]}"; do
   # Rows that the oracle multiplies within half a minute.
   [ -n "$only$full" ] || [ "$op" != linear ] || filter='/t(1|16|128)/'
   if [ ! -x "$bin/$op" ]; then
-    note_stage "bench $op" 0 skipped "$bin has no $op"
+    failed=yes
+    note_stage "bench $op" 0 missing "$bin has no $op"
     continue
   fi
   stage "bench $op" "$bin/$op" --bench --noplot "${times[@]}" ${filter:+"$filter"}
 done
 
+if [ ! -s "$work/bench.jsonl" ]; then
+  failed=yes
+  echo "no benchmark ran${only:+: none begins with $only}" >&2
+fi
 stage=merge
 echo ended=yes >>"$work/run"
 merge "$out"

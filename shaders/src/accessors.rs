@@ -175,7 +175,10 @@ fn store(text: &mut String, slot: &Slot) -> std::fmt::Result {
             "fn {name}_store(i: u32, v: u32) {{ \
              let s = (i & 7u) << 2u; {name}_merge(i >> 3u, 15u << s, v << s); }}"
         ),
-        Storage::Absent(_) => writeln!(text, "fn {name}_store(i: u32, v: f32) {{ }}"),
+        Storage::Absent(_) => writeln!(
+            text,
+            "fn {name}_store(i: u32, v: f32) {{ }}\nfn {name}_store4(i: u32, v: vec4<f32>, n: u32) {{ }}"
+        ),
         Storage::NoIntegers => writeln!(text, "fn {name}_store(i: u32, v: i32) {{ }}"),
     }?;
     if !float {

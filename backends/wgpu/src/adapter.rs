@@ -1,6 +1,6 @@
 //! The adapters of the machine's Vulkan drivers, and what is asked of one.
 
-use crate::limits::Limits;
+use crate::limits::{LEAST_BINDING, Limits};
 use anychip_core::Error;
 use wgpu::{Adapter, Backends, CooperativeScalarType, DeviceType, Features, Instance, InstanceDescriptor};
 
@@ -64,7 +64,8 @@ pub(crate) fn limits(adapter: &Adapter) -> Limits {
         binding_bytes: limits.max_storage_buffer_binding_size,
         buffer_bytes: limits.max_buffer_size,
         bindings: limits.max_storage_buffers_per_shader_stage,
-        alignment: limits.min_storage_buffer_offset_alignment as u64,
+        // Four words are loaded at once.
+        alignment: (limits.min_storage_buffer_offset_alignment as u64).max(LEAST_BINDING),
         workgroup_bytes: limits.max_compute_workgroup_storage_size,
         workgroup_size: limits.max_compute_invocations_per_workgroup,
         subgroup: if uniform { info.subgroup_min_size } else { 0 },

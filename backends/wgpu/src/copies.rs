@@ -26,7 +26,7 @@ pub(crate) fn plan(limits: Limits, from: &Memory, to: &Buffer, start: u64, len: 
 pub(crate) fn between(limits: Limits, from: &Tensor, to: &Tensor) -> Plan {
     let mut plan = Plan::new(limits);
     // Indices of bytes are words, and no piece lies in two buffers.
-    for (at, len) in pieces([from.offset(), to.offset()], from.bytes(), limits.part_bytes().min(1 << 30)) {
+    for (at, len) in pieces([from.offset(), to.offset()], from.bytes(), limits.window().0.min(1 << 30)) {
         let [source, target] =
             [from, to].map(|tensor| Range { buffer: tensor.buffer(), start: tensor.offset() + at, len });
         step(&mut plan, Source::Given(source), target);

@@ -64,7 +64,7 @@ impl Marked {
                     let bytes = result.ok().and_then(|()| mapped.slice(..STAMP).get_mapped_range().ok());
                     let ticks = bytes.and_then(|bytes| bytes[..].try_into().ok().map(u64::from_le_bytes));
                     let _ = done.set(match ticks {
-                        Some(ticks) => Ok(Timestamp { clock: Clock::Device, nanos: (ticks as f64 * tick) as u64 }),
+                        Some(ticks) => Ok(Timestamp { clock: Clock::Device, nanos: nanos(ticks, tick) }),
                         None => Err(Error::Device { device, cause: "an event's time could not be read".into() }),
                     });
                 });
@@ -79,6 +79,11 @@ impl Marked {
         }
         Arc::new(event)
     }
+}
+
+/// Ticks of so many nanoseconds. Counters of 2^53 ticks and more, which f64 has not, run at one nanosecond.
+fn nanos(ticks: u64, tick: f64) -> u64 {
+    if tick == 1.0 { ticks } else { (ticks as f64 * tick) as u64 }
 }
 
 impl GpuEvent {

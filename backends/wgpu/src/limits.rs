@@ -28,9 +28,15 @@ pub struct Limits {
 }
 
 impl Limits {
-    /// Bytes of a window of an operand that takes several bindings: the largest power of two that a binding may have.
+    /// Bytes of a window of an operand that takes several bindings: the largest power of two that a binding may have, and no
+    /// more than a part.
     pub(crate) fn window(&self) -> Window {
-        Window(1 << self.binding_bytes.max(4).ilog2())
+        Window(self.part_bytes().min(1 << self.binding_bytes.max(LEAST_BINDING).ilog2()))
+    }
+
+    /// Whether an allocation of `bytes` bytes, which are padded, needs several buffers.
+    pub(crate) fn divide(&self, bytes: u64) -> bool {
+        bytes.checked_next_multiple_of(LEAST_BINDING).is_none_or(|padded| padded > self.buffer_bytes)
     }
 
     /// Bytes of each buffer of an allocation that has several, but of the last: a multiple of a window.

@@ -89,8 +89,8 @@ pub(crate) fn allocate(shared: &Arc<Shared>, bytes: u64) -> Result<Buffer> {
 }
 
 fn buffers(shared: &Shared, bytes: u64) -> Result<Vec<wgpu::Buffer>> {
-    let (most, part) = (shared.limits.buffer_bytes, shared.limits.part_bytes());
-    if bytes <= most {
+    let part = shared.limits.part_bytes();
+    if !shared.limits.divide(bytes) {
         return shared.buffer(bytes).map(|buffer| vec![buffer]);
     }
     let starts = (0..bytes).step_by(usize::try_from(part).unwrap_or(usize::MAX));
@@ -100,11 +100,13 @@ fn buffers(shared: &Shared, bytes: u64) -> Result<Vec<wgpu::Buffer>> {
 impl Shared {
     /// The driver's buffer that holds `bytes` bytes from `offset` of an allocation, and where in it.
     pub(crate) fn located<'a>(&self, buffer: &'a Buffer, offset: u64, bytes: u64) -> Result<(&'a wgpu::Buffer, u64)> {
-        let foreign = || Error::Foreign { device: self.info.name.clone(), what: "a tensor" };
-        if buffer.device() != self.info.id {
-            return Err(foreign());
-        }
-        let memory = buffer.memory::<GpuMemory>().ok_or_else(foreign)?;
+        let memory = self.memory(buffer)?;
         memory.locate(offset, bytes).ok_or_else(|| self.failed("bytes of one access in several buffers"))
+    }
+
+    /// What an allocation is, if it is this device's.
+    pub(crate) fn memory<'a>(&self, buffer: &'a Buffer) -> Result<&'a GpuMemory> {
+        let memory = if buffer.device() == self.info.id { buffer.memory() } else { None };
+        memory.ok_or_else(|| Error::Foreign { device: self.info.name.clone(), what: "a tensor" })
     }
 }

@@ -30,7 +30,7 @@ impl Place {
     /// then is where windows of the whole allocation do, so that none lies in two.
     fn skipped(&self, limits: &Limits, window: u64) -> Option<u64> {
         match self {
-            Place::Given { buffer, offset, bytes } if buffer.bytes() > limits.buffer_bytes && *bytes > 0 => {
+            Place::Given { buffer, offset, bytes } if limits.divide(buffer.bytes()) && *bytes > 0 => {
                 let part = limits.part_bytes();
                 (offset / part != (offset + bytes - 1) / part).then_some(offset % window)
             }
@@ -166,6 +166,14 @@ impl<'a> Building<'a> {
     /// A tensor that is written.
     pub(crate) fn write(self, name: &'static str, tensor: &Tensor) -> Self {
         self.slot(name, storage(tensor.dtype()), Access::Write, given(tensor))
+    }
+
+    /// A tensor that is written, or what becomes of stores where there is none: nothing.
+    pub(crate) fn write_or_none(self, name: &'static str, tensor: Option<&Tensor>) -> Self {
+        match tensor {
+            Some(tensor) => self.write(name, tensor),
+            None => self.slot(name, Storage::Absent(0), Access::Write, Place::Absent),
+        }
     }
 
     /// A tensor that is read and written.

@@ -17,7 +17,7 @@ use std::sync::mpsc::RecvTimeoutError;
 use std::time::Duration;
 use wgpu::{BufferUsages, CommandEncoder, CommandEncoderDescriptor, ComputePass, ComputePassDescriptor, MapMode};
 
-/// Bytes of a piece of a large read or write, whose multiples it ends at: buffers of an allocation that has several do too.
+/// Bytes of a piece of a large read or write, at most.
 const PIECE: u64 = 16 << 20;
 /// Staged bytes at which a stream submits.
 const STAGED: u64 = 64 << 20;
@@ -62,6 +62,11 @@ impl GpuStream {
             under_way: VecDeque::new(),
             failed: None,
         }
+    }
+
+    /// Bytes of a piece of a large read or write: within one buffer of an allocation that has several.
+    fn piece(&self) -> u64 {
+        PIECE.min(self.shared.limits.part_bytes())
     }
 
     /// Whether calls may go on.
@@ -242,7 +247,7 @@ impl Stream for GpuStream {
     fn write(&mut self, to: &Tensor, bytes: &[u8]) -> Result<()> {
         self.ready()?;
         self.shared.info.check_tensor(to, bytes.len())?;
-        for (at, len) in copies::pieces([to.offset()], to.bytes(), PIECE) {
+        for (at, len) in copies::pieces([to.offset()], to.bytes(), self.piece()) {
             let written = self.write_piece(to, at, &bytes[at as usize..(at + len) as usize]);
             // The first piece fails with nothing queued. A later one leaves half of a write behind.
             written.inspect_err(|error| {
@@ -260,7 +265,7 @@ impl Stream for GpuStream {
         if bytes.is_empty() {
             return self.synchronize();
         }
-        let mut pieces = copies::pieces([from.offset()], from.bytes(), PIECE);
+        let mut pieces = copies::pieces([from.offset()], from.bytes(), self.piece());
         pieces.try_for_each(|(at, len)| self.read_piece(from, at, &mut bytes[at as usize..(at + len) as usize]))
     }
 
@@ -302,8 +307,9 @@ impl Stream for GpuStream {
     fn copy(&mut self, from: &Tensor, to: &Tensor) -> Result<()> {
         self.ready()?;
         let shared = self.shared.clone();
+        // That both are this device's is said before what else is wrong with them.
         for tensor in [from, to] {
-            shared.located(tensor.buffer(), tensor.offset(), 0)?;
+            shared.memory(tensor.buffer())?;
         }
         if from.bytes() != to.bytes() {
             return Err(Invalid::WrongLength { want: to.bytes(), got: from.bytes() }.into());

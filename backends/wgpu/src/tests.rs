@@ -219,8 +219,14 @@ fn a_large_allocation_has_several_buffers() {
     if !common::driver() {
         return;
     }
-    let narrow = |limits| Limits { buffer_bytes: PART + 4, binding_bytes: PART / 2, ..limits };
-    let device = GpuDevice::open(None, Checks::OF_THIS_BUILD, narrow).unwrap();
+    // Bindings of less than a buffer, and bindings that would hold more.
+    for binding_bytes in [PART / 2, 4 * PART] {
+        let narrow = |limits| Limits { buffer_bytes: PART + 4, binding_bytes, ..limits };
+        crosses_buffers(&GpuDevice::open(None, Checks::OF_THIS_BUILD, narrow).unwrap(), PART);
+    }
+}
+
+fn crosses_buffers(device: &GpuDevice, part_bytes: u64) {
     let mut stream = device.open_stream().unwrap();
     let (rows, width) = (17 * 1024, 1024);
     let table = device.tensor(DType::F32, &[rows, width]).unwrap();
@@ -232,7 +238,7 @@ fn a_large_allocation_has_several_buffers() {
 
     // Whole words, then bytes: both across the first buffer's end, at other places in source and target.
     let other = device.allocate(table.bytes()).unwrap();
-    let part = PART as usize;
+    let part = part_bytes as usize;
     for (from, to, len) in [(part - 64, part - 128, 300), (part - 5, part - 9, 25), (part / 2, 4 + part, part)] {
         let piece = |buffer: &Buffer, at: usize| Tensor::new(buffer, at as u64, DType::U8, &[len]).unwrap();
         let target = piece(&other, to);
@@ -257,6 +263,18 @@ fn a_large_allocation_has_several_buffers() {
         let row = |i: usize| &bytes[4 * width * (first + i)..4 * width * (first + i + 1)];
         assert!(got == wanted.map(row).concat(), "{count} rows from {first}");
     }
+}
+
+/// Around the driver's largest buffer, where padding alone goes beyond it.
+#[test]
+fn allocations_around_the_largest_buffer() {
+    let Some(device) = open() else { return };
+    let most = device.shared.limits.buffer_bytes.min(device.info().max_allocation);
+    for bytes in [most - 20, most - 7, most, most + 1, most + 40] {
+        let given = device.allocate(bytes);
+        assert_eq!(given.is_ok(), bytes <= device.info().max_allocation, "{bytes} of {most}: {given:?}");
+    }
+    works(&device);
 }
 
 #[test]

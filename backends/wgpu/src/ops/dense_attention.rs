@@ -33,7 +33,7 @@ pub(crate) fn plan(op: &DenseAttention, plan: &mut Plan) -> Result<(), Reason> {
         .rows("v", &op.v, width)
         .parts(Access::Write, parts.as_ref())
         .read_or("sink", op.sink.as_ref(), f32::NEG_INFINITY)
-        .write("out", &op.out)
+        .write_or_none("out", parts.is_none().then_some(&op.out))
         .sizes(&[rows, op.k.size(1), heads, op.k.size(2), dim, width, op.causal as usize, all_rows])
         .sizes(&[shape.tiles, shape.chunks, shape.splits, shape.split_keys, shape.quads])
         .floats(&[op.scale])

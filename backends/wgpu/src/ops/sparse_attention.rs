@@ -152,12 +152,12 @@ impl Shape {
             .flag("HAS_SCORES", has)
             .flag("SPLIT", parts.is_some());
         let step = if has { step.matrix_or_none("q", "q_scale", None) } else { step.rows("q", &op.q, depth) };
-        let sink = matches!(pass, Pass::Result).then_some(&op.sink);
+        let result = matches!(pass, Pass::Result);
         step.scopes(scopes)
             .scores(scores)
             .parts(Access::Write, parts)
-            .read_or("sink", sink, 0.0)
-            .write("out", &op.out)
+            .read_or("sink", result.then_some(&op.sink), 0.0)
+            .write_or_none("out", result.then_some(&op.out))
             .sizes(&[start, rows, heads, depth, self.places, first_places])
             .sizes(&[self.head_tiles, count, part_blocks, chunks])
             .sizes(&tables.concat())

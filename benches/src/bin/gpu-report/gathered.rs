@@ -16,7 +16,7 @@ use std::path::Path;
 pub(crate) struct Stage {
     pub(crate) name: String,
     pub(crate) seconds: f64,
-    /// `passed`, `failed`, `skipped` or `stopped`.
+    /// `passed`, `failed` or `skipped`; `stopped`, `crashed` or `missing` where it did not come to its end.
     pub(crate) status: String,
     pub(crate) note: String,
 }
