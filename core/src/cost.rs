@@ -1,7 +1,7 @@
 //! What an operation costs at least, in arithmetic and in memory traffic.
 
 use std::iter::Sum;
-use std::ops::Add;
+use std::ops::{Add, Sub};
 
 /// The least work that computes an operation: for throughput in benchmarks and for rooflines.
 ///
@@ -31,6 +31,19 @@ impl Add for Cost {
             flops: self.flops.saturating_add(other.flops),
             read: self.read.saturating_add(other.read),
             written: self.written.saturating_add(other.written),
+        }
+    }
+}
+
+impl Sub for Cost {
+    type Output = Cost;
+
+    /// Saturates where `earlier` is the larger.
+    fn sub(self, earlier: Cost) -> Cost {
+        Cost {
+            flops: self.flops.saturating_sub(earlier.flops),
+            read: self.read.saturating_sub(earlier.read),
+            written: self.written.saturating_sub(earlier.written),
         }
     }
 }

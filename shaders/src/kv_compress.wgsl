@@ -10,11 +10,6 @@
 struct Params { rows: u32, ratio: u32, channels: u32, sequences: u32, entries: u32, width: u32 }
 var<immediate> p: Params;
 
-fn slots() -> u32 { return select(p.ratio, 2u * p.ratio, OVERLAP); }
-// Where the value of a channel in a slot lies; its score lies slots() * channels behind it.
-fn place(s: u32, slot: u32, c: u32) -> u32 { return (s * 2u * slots() + slot) * p.channels + c; }
-fn scores() -> u32 { return slots() * p.channels; }
-
 fn is_closing(row: i32) -> bool {
     if (row < 0 || u32(row) >= p.rows) { return false; }
     let s = sequence_load(u32(row));

@@ -274,9 +274,9 @@ pub const KERNELS: &[Kernel] = kernels! {
     "hyper_post" with "pair";
     "hyper_pre" with "mix", "collapse", "pair";
     "index_scores";
-    "kv_compress";
-    "kv_compress_entries" with "windows";
-    "kv_compress_state" with "windows";
+    "kv_compress" with "slots";
+    "kv_compress_entries" with "slots", "windows";
+    "kv_compress_state" with "slots", "windows";
     "kv_store";
     "linear";
     "newton_schulz";

@@ -4,7 +4,6 @@ use crate::limits::Limits;
 use crate::plan::{Place, Plan, Scratch};
 use anychip_core::{Buffer, Tensor};
 use anychip_shaders::{Access, Storage};
-use wgpu::Buffer as Memory;
 
 /// Bytes that the driver may copy in the place of `len` bytes from `start`, if these are whole words or end with a buffer of
 /// `bytes` bytes, behind which there is padding.
@@ -13,13 +12,13 @@ pub(crate) fn whole_words(start: u64, len: u64, bytes: u64) -> Option<u64> {
     (start.is_multiple_of(4) && ends).then(|| len.next_multiple_of(4))
 }
 
-/// Bytes from the start of `from`, which lies between, to byte `start` of `to`.
-pub(crate) fn plan(limits: Limits, from: &Memory, to: &Buffer, start: u64, len: u64) -> (Plan, Vec<Memory>) {
+/// Bytes from the start of the plan's only scratch memory to byte `start` of `to`.
+pub(crate) fn plan(limits: Limits, to: &Buffer, start: u64, len: u64) -> Plan {
     let mut plan = Plan::new(limits);
     let between = plan.scratch(len.div_ceil(4) as usize);
     let target = Range { buffer: to, start, len };
     step(&mut plan, Source::Between(between), target);
-    (plan, vec![from.clone()])
+    plan
 }
 
 /// The bytes of one tensor to another.

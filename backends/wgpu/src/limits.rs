@@ -34,9 +34,9 @@ impl Limits {
         Window(self.part_bytes().min(1 << self.binding_bytes.max(LEAST_BINDING).ilog2()))
     }
 
-    /// Whether an allocation of `bytes` bytes, which are padded, needs several buffers.
+    /// Whether an allocation of `bytes` bytes needs several buffers.
     pub(crate) fn divide(&self, bytes: u64) -> bool {
-        bytes.checked_next_multiple_of(LEAST_BINDING).is_none_or(|padded| padded > self.buffer_bytes)
+        padded(bytes).is_none_or(|padded| padded > self.buffer_bytes)
     }
 
     /// Bytes of each buffer of an allocation that has several, but of the last: a multiple of a window.
@@ -60,8 +60,15 @@ pub(crate) const MOST_GROUPS: u32 = 65535;
 /// Turns that the loops of an invocation make together: Mesa's software drivers end whatever loop is under way when they are
 /// used up, and every later one after its first turn. Nothing says so: it has to be refused.
 const MOST_TURNS: usize = 65535;
+/// Turns that plans keep to where what they state is an estimate: a third of what is refused.
+pub(crate) const ESTIMATED_TURNS: usize = 20_000;
 /// Bytes that a binding has at least.
 pub(crate) const LEAST_BINDING: u64 = 16;
+
+/// Bytes that the driver is asked for: whole words, and never less than a binding may have.
+pub(crate) fn padded(bytes: u64) -> Option<u64> {
+    bytes.max(1).checked_next_multiple_of(LEAST_BINDING)
+}
 
 /// Turns of a loop that takes `count` things `each` at a time: the one that finds the end counts too.
 pub(crate) fn turns(count: usize, each: usize) -> usize {

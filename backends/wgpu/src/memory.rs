@@ -1,6 +1,6 @@
 //! Device memory: a driver's buffer for each allocation, several for one that is larger than its largest; counted.
 
-use crate::limits::LEAST_BINDING;
+use crate::limits::padded;
 use crate::shared::Shared;
 use anychip_core::{Buffer, Error, Memory, Result};
 use std::sync::Arc;
@@ -33,11 +33,6 @@ impl Drop for GpuMemory {
     fn drop(&mut self) {
         self.shared.heap.used.fetch_sub(self.counted, Ordering::Relaxed);
     }
-}
-
-/// Bytes that the driver is asked for: whole words, and never less than a binding may have.
-pub(crate) fn padded(bytes: u64) -> Option<u64> {
-    bytes.max(1).checked_next_multiple_of(LEAST_BINDING)
 }
 
 impl Shared {

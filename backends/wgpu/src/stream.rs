@@ -96,7 +96,7 @@ impl GpuStream {
         Ok(self.encoder.insert(encoder))
     }
 
-    fn dispatch(&mut self, steps: &[Prepared]) -> Result<()> {
+    fn dispatch(&mut self, steps: &[Prepared], moved: u64) -> Result<()> {
         if steps.is_empty() {
             return Ok(());
         }
@@ -108,6 +108,7 @@ impl GpuStream {
         self.pass = Some(pass);
         self.dispatches += steps.len();
         self.shared.counters.dispatches.fetch_add(steps.len() as u64, Ordering::Relaxed);
+        self.shared.counters.moved.fetch_add(moved, Ordering::Relaxed);
         Ok(())
     }
 
@@ -166,8 +167,7 @@ impl GpuStream {
     fn run(&mut self, plan: &Plan) -> Result<()> {
         dispatch::grow(&self.shared, plan, &mut self.scratch)?;
         let steps = dispatch::prepare(&self.shared, plan, &self.scratch)?;
-        self.shared.counters.moved.fetch_add(plan.moved, Ordering::Relaxed);
-        self.dispatch(&steps)
+        self.dispatch(&steps, plan.moved)
     }
 
     fn write_piece(&mut self, to: &Tensor, at: u64, bytes: &[u8]) -> Result<()> {
@@ -184,10 +184,10 @@ impl GpuStream {
             None => {
                 // Kernels do not read staging memory.
                 let between = shared.buffer(len)?;
-                let (plan, scratch) = copies::plan(shared.limits, &between, to.buffer(), start, len);
-                let steps = dispatch::prepare(&shared, &plan, &scratch)?;
+                let plan = copies::plan(shared.limits, to.buffer(), start, len);
+                let steps = dispatch::prepare(&shared, &plan, std::slice::from_ref(&between))?;
                 self.encoder()?.copy_buffer_to_buffer(&staged, from, &between, 0, len.next_multiple_of(4));
-                self.dispatch(&steps)?;
+                self.dispatch(&steps, plan.moved)?;
             }
         }
         // One batch is filled while the device copies from the one before.
@@ -361,10 +361,7 @@ impl Stream for GpuStream {
         }
         match recording.kept::<Kept>() {
             // Submitted whole, by whoever waits for it: a token is one submission.
-            Some(Kept { steps, moved }) => {
-                self.shared.counters.moved.fetch_add(*moved, Ordering::Relaxed);
-                self.dispatch(steps)
-            }
+            Some(Kept { steps, moved }) => self.dispatch(steps, *moved),
             None => recording.ops().iter().try_for_each(|op| self.enqueue(op)),
         }
     }

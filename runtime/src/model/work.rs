@@ -31,12 +31,7 @@ impl Sub for Work {
 
     /// What lies between two counts; saturates where they are the wrong way around.
     fn sub(self, earlier: Work) -> Work {
-        let (a, b) = (self.cost, earlier.cost);
-        let cost = Cost {
-            flops: a.flops.saturating_sub(b.flops),
-            read: a.read.saturating_sub(b.read),
-            written: a.written.saturating_sub(b.written),
-        };
-        Work { operations: self.operations.saturating_sub(earlier.operations), cost }
+        let operations = self.operations.saturating_sub(earlier.operations);
+        Work { operations, cost: self.cost - earlier.cost }
     }
 }

@@ -11,11 +11,6 @@ var<workgroup> found: array<atomic<u32>, 2u * PIECE>;
 var<workgroup> closed: atomic<u32>;
 var<workgroup> is_missing: atomic<u32>;
 
-fn slots() -> u32 { return select(p.ratio, 2u * p.ratio, OVERLAP); }
-// Where the value of a channel in a slot lies; its score lies scores() behind it.
-fn place(s: u32, slot: u32, c: u32) -> u32 { return (s * 2u * slots() + slot) * p.channels + c; }
-fn scores() -> u32 { return slots() * p.channels; }
-
 // Rows below `end`, from the last one, WG at a time, until each slot of the piece has its own in `found` from `base` on and, if
 // any row below `close_end` closes a window, the last of these is known.
 fn find(base: u32, s: u32, first: u32, end: u32, close_end: u32, lane: u32) {

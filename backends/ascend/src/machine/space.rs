@@ -1,12 +1,12 @@
 //! Memories, and transfers between them.
 
-use serde::{Deserialize, Deserializer, de::Error};
+use serde::Deserialize;
 use std::fmt;
 use std::str::FromStr;
 
 /// A memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Deserialize)]
-#[serde(rename_all = "snake_case")]
+#[serde(try_from = "String")]
 pub enum Space {
     /// Global memory, behind L2.
     Gm,
@@ -51,7 +51,8 @@ impl fmt::Display for Space {
 }
 
 /// A transfer that a machine has.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Deserialize)]
+#[serde(try_from = "String")]
 pub struct Path {
     /// Where it reads.
     pub from: Space,
@@ -65,22 +66,42 @@ impl fmt::Display for Path {
     }
 }
 
+impl FromStr for Space {
+    type Err = String;
+
+    /// `l1`.
+    fn from_str(text: &str) -> Result<Space, String> {
+        let found = NAMES.iter().find(|(_, name)| *name == text);
+        found.map(|(space, _)| *space).ok_or_else(|| {
+            let all = NAMES.map(|(_, name)| name).join(", ");
+            format!("a memory is one of {all}; got `{text}`")
+        })
+    }
+}
+
 impl FromStr for Path {
     type Err = String;
 
     /// `gm-l1`.
     fn from_str(text: &str) -> Result<Path, String> {
-        let space = |name: &str| NAMES.iter().find(|(_, known)| *known == name).map(|(space, _)| *space);
-        let ends = text.split_once('-').and_then(|(from, to)| Some(Path { from: space(from)?, to: space(to)? }));
-        ends.ok_or_else(|| {
-            let all = NAMES.map(|(_, name)| name).join(", ");
-            format!("a path is FROM-TO, each one of {all}; got `{text}`")
-        })
+        let (from, to) = text.split_once('-').ok_or_else(|| format!("a path is FROM-TO; got `{text}`"))?;
+        let space = |name: &str| name.parse().map_err(|wrong| format!("path `{text}`: {wrong}"));
+        Ok(Path { from: space(from)?, to: space(to)? })
     }
 }
 
-impl<'de> Deserialize<'de> for Path {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Path, D::Error> {
-        String::deserialize(deserializer)?.parse().map_err(D::Error::custom)
+impl TryFrom<String> for Space {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Space, String> {
+        text.parse()
+    }
+}
+
+impl TryFrom<String> for Path {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Path, String> {
+        text.parse()
     }
 }

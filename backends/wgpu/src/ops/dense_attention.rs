@@ -1,5 +1,5 @@
 use super::attention_join::Parts;
-use crate::limits::{Limits, nested};
+use crate::limits::{ESTIMATED_TURNS, Limits, nested};
 use crate::plan::Plan;
 use anychip_core::Reason;
 use anychip_core::ops::DenseAttention;
@@ -7,9 +7,6 @@ use anychip_shaders::Access;
 
 /// Queries that a workgroup of the kernel for few has, at most.
 const FEW: usize = 8;
-/// Turns of its loops that an invocation on a CPU has if memory allows: a third of what is refused, for what a tile takes is an
-/// estimate.
-const MOST_TURNS: usize = 20_000;
 /// Bytes of what parts of the keys leave, at most: prefills of many thousand rows, which only CPUs split.
 const MOST_SCRATCH: usize = 1 << 30;
 
@@ -93,7 +90,7 @@ impl Shape {
         let uncut = groups * tiles * chunks;
         // Workgroups that keep the device busy.
         let enough = if limits.is_cpu { 32 } else { 512 };
-        let longest = if limits.is_cpu { (MOST_TURNS / turns).max(1) } else { key_tiles.max(1) };
+        let longest = if limits.is_cpu { (ESTIMATED_TURNS / turns).max(1) } else { key_tiles.max(1) };
         let most = (MOST_SCRATCH / 4 / op.out.count()).clamp(1, key_tiles.max(1));
         let splits = (enough / uncut).max(key_tiles.div_ceil(longest)).clamp(1, most);
         let split_keys = key_tiles.div_ceil(splits).max(1) * tile_keys;

@@ -1,5 +1,5 @@
 use super::attention_join::Parts;
-use crate::limits::{Limits, nested, turns};
+use crate::limits::{ESTIMATED_TURNS, Limits, nested, turns};
 use crate::plan::{Building, Place, Plan, Scratch};
 use anychip_core::Reason;
 use anychip_core::ops::{KeyScope, Rounding, SparseAttention};
@@ -11,9 +11,6 @@ const BLOCK: usize = SparseAttention::BLOCK;
 const MOST_COLS: usize = 512;
 /// Bytes between dispatches, at most, but for a single row's.
 const MOST_SCRATCH: u64 = 64 << 20;
-/// Turns of its loops that an invocation on a CPU has if a block allows: a third of what is refused, for what a block takes is
-/// an estimate.
-const MOST_TURNS: usize = 20_000;
 
 /// `out[t,h] = sum_j exp(z_j - m) K_j / (sum_j exp(z_j - m) + exp(sink[h] - m))`: one dispatch where the rows keep the device
 /// busy. Where they do not, places are split: scores, if weights are rounded, then sums of each part, then their join.
@@ -100,7 +97,7 @@ impl Shape {
             (if many { 16 } else { 8 }, size, cols.min(size), turns)
         };
         let (head_tiles, chunks) = (heads.div_ceil(tile), quads.div_ceil(cols));
-        let [enough, most] = if limits.is_cpu { [32, (MOST_TURNS / turns).max(1)] } else { [256, blocks.max(1)] };
+        let [enough, most] = if limits.is_cpu { [32, (ESTIMATED_TURNS / turns).max(1)] } else { [256, blocks.max(1)] };
         let parts = (enough / (rows * head_tiles * chunks)).clamp(1, blocks.max(1));
         let part_blocks = blocks.div_ceil(parts).clamp(1, most);
         let number = |n: usize| n as u32;
