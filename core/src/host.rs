@@ -54,6 +54,12 @@ pub trait Kernels: Send + Sync + 'static {
     /// # Errors
     /// Those of [`read()`] and [`write()`], or the kernel's own.
     fn run(&self, op: &Op) -> Result<()>;
+
+    /// What time it is on the device's own clock, for kernels that have one: those of a simulated machine. Events are then
+    /// timed by it, else by the host's.
+    fn now(&self) -> Option<Timestamp> {
+        None
+    }
 }
 
 /// A device whose memory is the host's.
@@ -77,6 +83,7 @@ impl<K: Kernels> HostDevice<K> {
         info.memory_bytes = Some(limit);
         info.max_allocation = limit;
         info.asynchronous = false;
+        info.clock = kernels.now().map_or(Clock::Host, |now| now.clock);
         let heap = Arc::new(Heap { limit, used: AtomicU64::new(0) });
         HostDevice { shared: Arc::new(Shared { info, heap, kernels, origin: Instant::now(), turn: Mutex::new(()) }) }
     }
@@ -166,8 +173,8 @@ impl<K: Kernels> Stream for HostStream<K> {
     }
 
     fn mark(&mut self) -> Result<Event> {
-        let nanos = self.shared.origin.elapsed().as_nanos() as u64;
-        let state = HostEvent(Timestamp { clock: Clock::Host, nanos });
+        let host = || Timestamp { clock: Clock::Host, nanos: self.shared.origin.elapsed().as_nanos() as u64 };
+        let state = HostEvent(self.shared.kernels.now().unwrap_or_else(host));
         Ok(Event::new(self.shared.info.id, Arc::new(state)))
     }
 
