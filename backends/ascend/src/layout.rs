@@ -6,7 +6,7 @@
 use serde::Deserialize;
 
 /// Rows of a fractal.
-const FRACTAL_ROWS: usize = 16;
+pub const FRACTAL_ROWS: usize = 16;
 
 /// How a matrix lies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Deserialize)]

@@ -91,6 +91,8 @@ figures! {
     l2_write: "bytes/cycle/core";
     /// What of both all cores together reach.
     l2_efficiency: "1";
+    /// Part of it that may hold what was written and has not gone on.
+    l2_dirty: "1";
     /// From a request to its first byte.
     l2_latency: "cycles";
     /// Global memory is touched in multiples of this.
@@ -141,6 +143,8 @@ figures! {
     l0c_ub: "bytes/cycle";
     /// L0C to L1.
     l0c_l1: "bytes/cycle";
+    /// L1 to the bias table and to FixPipe's buffer.
+    l1_bt: "bytes/cycle";
     /// L0C to global memory.
     l0c_gm: "bytes/cycle";
     /// UB to global memory.
@@ -156,10 +160,18 @@ figures! {
     mte1_fp4: "1";
     /// A transfer of MTE2 beside its bursts.
     mte2_issue: "cycles";
+    /// Transfers of an engine whose requests run ahead of the bytes that move.
+    mte2_ahead: "transfers";
+    /// Long bursts into UB.
+    mte2_ub: "bytes/cycle";
+    /// Long bursts into L1.
+    mte2_l1: "bytes/cycle";
     /// A short burst into UB.
     burst_ub: "cycles/128 bytes";
     /// A short burst into L1.
     burst_l1: "cycles/128 bytes";
+    /// A row of MX scales of a tile into L1.
+    burst_scale: "cycles/128 bytes";
     /// A transfer of MTE3 beside its bytes.
     mte3_issue: "cycles";
     /// A transfer of FixPipe beside its bytes.
@@ -180,6 +192,33 @@ figures! {
     /// From a load to what it loads.
     vector_load_latency: "cycles";
 
+    /// From an operation to what it gives.
+    vector_latency: "cycles";
+    /// A sum, difference, comparison or move of a register.
+    vector_add: "cycles/register";
+    /// A product.
+    vector_mul: "cycles/register";
+    /// A quotient or square root.
+    vector_div: "cycles/register";
+    /// An exponential or logarithm, of f32.
+    vector_exp: "cycles/register";
+    /// One over a square root.
+    vector_rsqrt: "cycles/register";
+    /// A conversion.
+    vector_cast: "cycles/register";
+    /// The lanes of a register to one.
+    vector_reduce: "cycles/register";
+    /// Rows to columns.
+    vector_transpose: "cycles/register";
+    /// An element by a list.
+    vector_gather: "cycles/element";
+    /// An element of 32 that are sorted.
+    vector_sort: "cycles/element";
+    /// An element of lists that are merged.
+    vector_merge: "cycles/element";
+    /// Bytes counted, of a half of their range.
+    vector_histogram: "bytes/cycle";
+
     /// From a flag that is set to who waits for it.
     flag: "cycles";
     /// A barrier of one engine.
@@ -188,6 +227,12 @@ figures! {
     cross_core_flag: "cycles";
     /// An instruction of the scalar unit, which issues those of all engines.
     scalar: "cycles";
+    /// A load or store of the scalar unit in global memory.
+    scalar_memory: "cycles";
+    /// A function of threads before its first load.
+    simt_launch: "cycles";
+    /// What threads of a vector core load at most.
+    simt_gather: "bytes/cycle";
     /// From the host's call to the first instruction.
     launch: "us";
 }

@@ -1,0 +1,107 @@
+//! A program as the engines see it in time: what each instruction costs or waits for, without its operands.
+
+use super::cost::{Transfer, Work, work};
+use crate::isa::{Barrier, Body, Instr, Mode, Pipe, Unit};
+use crate::kernel::Program;
+use crate::machine::Profile;
+use crate::sim::order::Couple;
+use std::collections::BTreeSet;
+
+/// What a step does.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum What {
+    Local(f64),
+    /// A place in the list of transfers.
+    Transfer(u32),
+    Set(Pipe, Pipe, u8),
+    Wait(Pipe, Pipe, u8),
+    Barrier,
+    BarrierAll,
+    CrossSet(Mode, u8),
+    CrossWait(Mode, u8),
+    Lock(u8),
+    Unlock(u8),
+}
+
+/// An instruction in time.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Step {
+    pub(super) what: What,
+    pub(super) couple: Couple,
+}
+
+/// A unit's instructions in time.
+#[derive(Debug, Default)]
+pub(super) struct Steps {
+    pub(super) all: Vec<Step>,
+    /// By engine: which are its own.
+    pub(super) lists: [Vec<u32>; Pipe::ALL.len()],
+    pub(super) transfers: Vec<Transfer>,
+}
+
+impl Steps {
+    pub(super) fn of(profile: &Profile, instrs: &[Instr]) -> Steps {
+        let mut steps = Steps::default();
+        let mut kept = Kept::default();
+        for (index, instr) in instrs.iter().enumerate() {
+            match instr.pipe() {
+                Some(pipe) => steps.lists[pipe as usize].push(index as u32),
+                None => steps.lists.iter_mut().for_each(|list| list.push(index as u32)),
+            }
+            let what = match &instr.body {
+                Body::SetFlag(from, to, id) => What::Set(*from, *to, *id),
+                Body::WaitFlag(from, to, id) => What::Wait(*from, *to, *id),
+                Body::Barrier(Barrier::Pipe(_)) => What::Barrier,
+                Body::Barrier(Barrier::All) => What::BarrierAll,
+                Body::CrossSet(_, mode, id) => What::CrossSet(*mode, *id),
+                Body::CrossWait(_, mode, id) => What::CrossWait(*mode, *id),
+                Body::Lock(_, id) => What::Lock(*id),
+                Body::Unlock(_, id) => What::Unlock(*id),
+                body if kept.has(body) => What::Local(profile.figures.scalar),
+                _ => match work(profile, instr) {
+                    Work::Transfer(transfer) if transfer.blocks.bytes() > 0 => {
+                        steps.transfers.push(transfer);
+                        What::Transfer((steps.transfers.len() - 1) as u32)
+                    }
+                    Work::Transfer(transfer) => What::Local(transfer.issue),
+                    Work::Local(cycles) => What::Local(cycles),
+                },
+            };
+            steps.all.push(Step { what, couple: Couple::of(&instr.body) });
+        }
+        steps
+    }
+
+    /// Of all units of a core.
+    pub(super) fn of_program(profile: &Profile, program: &Program) -> [Steps; 3] {
+        Unit::ALL.map(|unit| Steps::of(profile, program.unit(unit)))
+    }
+}
+
+/// Lines of global memory that the scalar unit keeps: what it reads or writes of one again costs no access to memory.
+#[derive(Debug, Default)]
+struct Kept(BTreeSet<(u16, u64)>);
+
+/// Bytes of a line.
+const LINE: u64 = 64;
+/// Lines that are kept: 16 KiB. Beyond them all are taken to be lost, which is the worst that can happen.
+const LINES: usize = 256;
+
+impl Kept {
+    /// Whether an instruction touches a line that is there; it is from now on.
+    fn has(&mut self, body: &Body) -> bool {
+        match body {
+            Body::ScalarLoad(at, _) | Body::ScalarStore(at, _) => {
+                if self.0.len() >= LINES {
+                    self.0.clear();
+                }
+                !self.0.insert((at.region, at.at / LINE))
+            }
+            Body::Dcci => {
+                self.0.clear();
+                false
+            }
+            _ => false,
+        }
+    }
+}
