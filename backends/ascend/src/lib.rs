@@ -6,10 +6,15 @@
 //!   compute them.
 //! - [`kernel`]: how a kernel is written, in the manner of Ascend C.
 //! - [`sim`]: runs kernels and says what is wrong with them.
+//! - [`open`]: the device, with kernels for operations of the contract.
 #![forbid(unsafe_code)]
 
+mod device;
 pub mod isa;
 pub mod kernel;
 pub mod layout;
 pub mod machine;
+mod ops;
 pub mod sim;
+
+pub use device::{DEFAULT_PROFILE, Launch, Watch, open, open_profile, open_timed};

@@ -1,0 +1,241 @@
+//! Sizes of tiles and places of buffers, as far as the memories of a core have room.
+
+use crate::device::Npu;
+use crate::isa::{Elem, Global, Tile};
+use crate::machine::{Profile, Space};
+use crate::ops::handoff::Post;
+use crate::ops::paged::Room;
+use crate::sim::{Gm, capacity};
+
+/// Bytes of half of L0A or L0B: products and transfers take turns in them.
+const HALF: u32 = 32 << 10;
+/// Bytes of results that a vector half carries at most.
+const CARRIED: u32 = 64 << 10;
+/// Bytes of UB for lists and what else is small.
+const SMALL: u32 = 6 << 10;
+/// Flags between cube and vectors, each with the next one the other way.
+const FLAGS: [u8; 4] = [0, 2, 4, 6];
+
+/// What an operation asks for.
+#[derive(Clone, Copy, Debug)]
+pub(in crate::ops) struct Needs {
+    /// What the cube multiplies.
+    pub(in crate::ops) elem: Elem,
+    /// Elements of queries and keys.
+    pub(in crate::ops) dim: u32,
+    /// Elements of values.
+    pub(in crate::ops) value: u32,
+    /// Whether keys are the values.
+    pub(in crate::ops) shared: bool,
+    /// Rows of queries that there are to a key.
+    pub(in crate::ops) rows: u32,
+    /// Keys of a block at most; fixed where the definition says how many share a maximum.
+    pub(in crate::ops) keys: u32,
+    /// Whether blocks must be as long.
+    pub(in crate::ops) fixed: bool,
+    /// What the result's elements are.
+    pub(in crate::ops) out: Elem,
+    /// Heads, which sinks are given for.
+    pub(in crate::ops) heads: u32,
+    /// Room in UB that unpacking takes; none where keys come from global memory.
+    pub(in crate::ops) unpacking: Option<Room>,
+    /// Whether unpacked keys may go to L1 as they lie.
+    pub(in crate::ops) direct: bool,
+}
+
+/// Sizes and places.
+#[derive(Clone, Copy, Debug)]
+pub(in crate::ops) struct Plan {
+    pub(in crate::ops) needs: Needs,
+    /// Rows of queries at most.
+    pub(in crate::ops) rows: u32,
+    /// Keys of a block at most.
+    pub(in crate::ops) keys: u32,
+    /// Buffers of keys and values in L1.
+    pub(in crate::ops) buffers: usize,
+    /// Blocks that `S` is ahead of `O`.
+    pub(in crate::ops) ahead: usize,
+    /// Columns of results that go to the vectors at once.
+    pub(in crate::ops) piece: u32,
+    /// Keys that are unpacked at once.
+    pub(in crate::ops) unpacked: u32,
+    /// Factor of the scores.
+    pub(in crate::ops) scale: f32,
+    /// Whether weights are rounded to bf16.
+    pub(in crate::ops) rounded: bool,
+    /// Sink scores, one a head.
+    pub(in crate::ops) sink: Option<Global>,
+    /// Scores, weights and results on their way between cube and vectors; and keys.
+    pub(in crate::ops) scores: Post,
+    pub(in crate::ops) weights: Post,
+    pub(in crate::ops) results: Post,
+    pub(in crate::ops) fed: Option<Post>,
+    /// Bytes of L0C for results.
+    pub(in crate::ops) result_sums: u32,
+}
+
+fn fractals(elem: Elem, rows: u32, cols: u32) -> u32 {
+    let c0 = elem.c0() as u32;
+    rows.next_multiple_of(16) * cols.next_multiple_of(c0) * elem.bits() as u32 / 8
+}
+
+fn rows_of(elem: Elem, rows: u32, cols: u32) -> u32 {
+    Tile::rows_of(Space::Ub, 0, elem, rows, cols).end().next_multiple_of(32) as u32
+}
+
+impl Plan {
+    /// The largest tiles that fit, or `None` where even the smallest do not.
+    pub(in crate::ops) fn new(profile: &Profile, needs: Needs) -> Option<Plan> {
+        // Keys that lie in global memory are loaded for each tile of rows.
+        let most = match needs.unpacking {
+            _ if needs.elem == Elem::F32 => 32,
+            None => 128,
+            Some(_) => 64,
+        };
+        let rows = [128, 64, 32, 16].map(|rows| rows.min(most).min(needs.rows.max(1).next_multiple_of(16)));
+        let keys: &[u32] = if needs.fixed { &[needs.keys] } else { &[needs.keys, 64, 32, 16] };
+        let keys = keys.iter().copied().filter(|&keys| keys <= needs.keys.next_multiple_of(16));
+        let keys: Vec<u32> = keys.collect();
+        // Rather two buffers of keys with fewer of them than one with more.
+        [2, 1].into_iter().find_map(|least| {
+            rows.iter().find_map(|&rows| {
+                keys.iter().find_map(|&keys| Plan::of(profile, needs, rows, keys).filter(|plan| plan.buffers >= least))
+            })
+        })
+    }
+
+    fn of(profile: &Profile, needs: Needs, rows: u32, keys: u32) -> Option<Plan> {
+        let Needs { elem, dim, value, .. } = needs;
+        let room = |space| capacity(profile, space) as u32;
+        let (own, direct) = (rows.div_ceil(2), profile.arch == crate::machine::Arch::V3510);
+        // L1: keys and values from block to block, queries from one piece of work to the next, weights.
+        let kv = fractals(elem, keys, dim) + if needs.shared { 0 } else { fractals(elem, keys, value) };
+        let (q, p) = (fractals(elem, rows, dim), fractals(elem, rows, keys));
+        let l1 = room(Space::L1);
+        let fits = |buffers: u32, queries: u32| {
+            u64::from(buffers) * u64::from(kv) + u64::from(queries * q) + u64::from(2 * p) <= l1.into()
+        };
+        let (buffers, ahead) = [(4, 2, 2), (3, 1, 2), (2, 1, 1), (1, 0, 1)]
+            .into_iter()
+            .find(|&(b, _, q)| fits(b, q))
+            .map(|(b, a, _)| (b, a))?;
+        // L0C: scores of two blocks, two pieces of results of as many columns as fit.
+        let score_sums = rows.next_multiple_of(16) * keys.next_multiple_of(16) * 4;
+        let result_sums = room(Space::L0c).checked_sub(2 * score_sums)? / 2 / 1024 * 1024;
+        if result_sums < rows.next_multiple_of(16) * 64 || kv > l1 {
+            return None;
+        }
+        // UB.
+        let depth = if direct { 2 } else { 1 };
+        let scores = rows_of(Elem::F32, own, keys);
+        let carried = rows_of(Elem::F32, own, value);
+        if carried > CARRIED {
+            return None;
+        }
+        let narrow = if elem == Elem::F32 { scores / 2 } else { 0 };
+        let fixed =
+            depth * scores + carried + 2 * rows_of(elem, own, keys) + narrow + 64 * own + 16 * keys + 4 * needs.heads;
+        // Rather all of a half's keys at once than more columns.
+        let room = room(Space::Ub);
+        let (piece, unpacked) = [(256, 32), (128, 32), (256, 16), (128, 16), (128, 8), (64, 8), (32, 8), (16, 8)]
+            .map(|(piece, unpacked)| (value.next_multiple_of(16).min(piece), unpacked.min(keys / 2)))
+            .into_iter()
+            .find(|&(piece, unpacked)| {
+                let moving = 2 * rows_of(Elem::F32, own, piece);
+                let unpacking = needs.unpacking.map_or(0, |room| room.bytes(unpacked, unpacked * 2 == keys));
+                fixed + moving + unpacking + SMALL <= room
+            })?;
+        let post = |flag: usize, at: u32, bytes: u32, depth: u32| Post {
+            flag: FLAGS[flag],
+            at,
+            bytes,
+            depth: depth as usize,
+            through: None,
+        };
+        let fed = needs.unpacking.is_some().then(|| post(3, 0, kv, buffers));
+        Some(Plan {
+            needs,
+            rows,
+            keys,
+            buffers: buffers as usize,
+            ahead,
+            piece,
+            unpacked,
+            scale: 1.0,
+            rounded: false,
+            sink: None,
+            scores: post(0, 0, scores, depth),
+            weights: post(1, buffers * kv, p, 2),
+            results: post(2, depth * scores, rows_of(Elem::F32, own, piece), 2),
+            fed,
+            result_sums,
+        })
+    }
+
+    /// Takes the memory that the launch needs beside its operands.
+    pub(in crate::ops) fn with_memory(mut self, npu: &Npu, gm: &mut Gm<'_>, cores: usize) -> Plan {
+        let es = self.needs.elem.bits() as u64 / 8;
+        let (rows, keys) = (u64::from(self.rows), u64::from(self.keys));
+        let mut take = |name: &'static str, bytes: u64, wanted: bool| {
+            wanted.then(|| (gm.scratch(name, Post::scratch_bytes(bytes, cores)), bytes))
+        };
+        let through = !npu.is_950();
+        self.scores.through = take("scores", rows * keys * 4, through);
+        self.weights.through = take("weights", rows * keys * es, through);
+        self.results.through = take("results", rows * u64::from(self.piece) * 4, through);
+        if let Some(fed) = &mut self.fed {
+            fed.through = take("keys", keys * u64::from(self.needs.dim) * es, !self.needs.direct);
+        }
+        self
+    }
+
+    /// Bytes of keys and values of a block in L1.
+    pub(super) fn kv_bytes(&self) -> u32 {
+        self.value_at() + if self.needs.shared { 0 } else { fractals(self.needs.elem, self.keys, self.needs.value) }
+    }
+
+    /// Where values lie behind keys, if they are others.
+    pub(super) fn value_at(&self) -> u32 {
+        fractals(self.needs.elem, self.keys, self.needs.dim)
+    }
+
+    pub(super) fn query_bytes(&self) -> u32 {
+        fractals(self.needs.elem, self.rows, self.needs.dim)
+    }
+
+    /// Buffers of queries. That one is free again follows from the buffers of keys.
+    pub(super) fn query_buffers(&self) -> usize {
+        self.buffers - self.ahead
+    }
+
+    pub(super) fn score_sums(&self) -> u32 {
+        self.rows.next_multiple_of(16) * self.keys.next_multiple_of(16) * 4
+    }
+
+    /// Elements along which queries and keys are multiplied at once.
+    pub(super) fn depth(&self) -> u32 {
+        HALF / (self.rows.max(self.keys).next_multiple_of(16) * self.needs.elem.bits() as u32 / 8) / 16 * 16
+    }
+
+    /// Columns of values that are multiplied at once.
+    pub(super) fn width(&self) -> u32 {
+        let keys = self.keys.next_multiple_of(16) * self.needs.elem.bits() as u32 / 8;
+        let most = (HALF / keys).min(self.result_sums / (4 * self.rows.next_multiple_of(16)));
+        most / 16 * 16
+    }
+
+    /// Columns of results that go to the vectors at once: the first, and how many.
+    pub(super) fn pieces(&self) -> Vec<(u32, u32)> {
+        let (all, width, mut pieces) = (self.needs.value, self.width(), Vec::new());
+        for first in (0..all).step_by(width as usize) {
+            let width = width.min(all - first);
+            let piece = self.piece;
+            pieces.extend((0..width).step_by(piece as usize).map(|col| (first + col, piece.min(width - col))));
+        }
+        pieces
+    }
+
+    pub(super) fn half(&self) -> u32 {
+        HALF
+    }
+}
