@@ -9,6 +9,7 @@
 //! - [`open`]: the device, with kernels for operations of the contract.
 #![forbid(unsafe_code)]
 
+pub mod bench;
 mod device;
 pub mod isa;
 pub mod kernel;
@@ -16,5 +17,6 @@ pub mod layout;
 pub mod machine;
 mod ops;
 pub mod sim;
+pub mod trace;
 
 pub use device::{DEFAULT_PROFILE, Launch, Watch, open, open_profile, open_timed};
