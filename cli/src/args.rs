@@ -31,6 +31,12 @@ pub(crate) enum Command {
     Verify(VerifyArgs),
     /// Continue a prompt with the checkpoint in DIR
     Generate(GenerateArgs),
+    /// Time operations on devices, each result judged before it is timed
+    Bench(BenchArgs),
+    /// The Ascend simulator against published figures
+    Calibrate(CalibrateArgs),
+    /// Write what the cores of a simulated Ascend do in an operation, for Perfetto, and how busy their engines are
+    Trace(TraceArgs),
     /// Parameters, FLOPs per token and KV bytes of a model, against DeepSeek-V3.2
     Plan(PlanArgs),
     /// Write a random checkpoint in the official layout
@@ -183,6 +189,58 @@ pub(crate) struct Source {
     /// File with a JSON array of token ids, taken as they are; `-` is standard input
     #[arg(long, value_name = "FILE")]
     pub(crate) tokens: Option<PathBuf>,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct BenchArgs {
+    /// Device to time; may be repeated
+    #[arg(long = "device", value_name = "D", default_value = "cpu")]
+    pub(crate) devices: Vec<String>,
+    /// Operation: linear, expert_gemm, dense_attention, sparse_attention, top_k; of a simulated Ascend also copy
+    #[arg(long = "op", value_name = "OP", required = true)]
+    pub(crate) op: String,
+    /// Sizes and types, as `m=64,n=64,k=64,dtype=f16`
+    #[arg(long, value_name = "k=v,..")]
+    pub(crate) shape: anychip_bench::Shape,
+    #[command(flatten)]
+    pub(crate) json: Json,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct CalibrateArgs {
+    /// Only figures of this profile, `ascend:PROFILE` [default: all]
+    #[arg(long, value_name = "D")]
+    pub(crate) device: Option<String>,
+    /// Vary the guessed figures by half either way as well: takes minutes
+    #[arg(long)]
+    pub(crate) sensitivity: bool,
+    #[command(flatten)]
+    pub(crate) json: Json,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct TraceArgs {
+    /// Simulated device
+    #[arg(long, value_name = "D", default_value = "ascend")]
+    pub(crate) device: String,
+    /// Operation, as `bench` has them
+    #[arg(long, value_name = "OP")]
+    pub(crate) op: String,
+    /// Sizes and types, as `bench` has them
+    #[arg(long, value_name = "k=v,..")]
+    pub(crate) shape: anychip_bench::Shape,
+    /// Cores that are shown
+    #[arg(long, value_name = "N", default_value_t = 2)]
+    pub(crate) cores: usize,
+    /// File to write
+    #[arg(short = 'o', long, value_name = "FILE")]
+    pub(crate) output: PathBuf,
+    /// Draw the first core's engines into an SVG file as well
+    #[arg(long, value_name = "FILE")]
+    pub(crate) drawing: Option<PathBuf>,
+    /// Microseconds that are drawn [default: all]
+    #[arg(long, value_name = "US", requires = "drawing")]
+    pub(crate) until: Option<f64>,
 }
 
 #[derive(Debug, clap::Args)]

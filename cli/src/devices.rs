@@ -2,6 +2,7 @@
 
 use crate::error::Failure;
 use crate::interrupt::{self, Interruptible};
+use anychip_ascend::machine::Profile;
 use anychip_core::{Device, Error};
 use std::fmt;
 use std::sync::Arc;
@@ -13,6 +14,8 @@ pub(crate) enum Name {
     Reference,
     /// The CPU.
     Cpu,
+    /// A simulated Ascend NPU by its profile, or the default one.
+    Ascend(Option<&'static str>),
     /// A Vulkan adapter by its number, or the first.
     #[cfg(feature = "wgpu")]
     Wgpu(Option<usize>),
@@ -22,17 +25,23 @@ pub(crate) enum Name {
 pub(crate) const EVERYWHERE: [Name; 2] = [Name::Reference, Name::Cpu];
 
 /// Names of this build's devices.
-const BUILT: &str = if cfg!(feature = "wgpu") { "reference, cpu, wgpu[:N]" } else { "reference, cpu" };
+const BUILT: &str = if cfg!(feature = "wgpu") {
+    "reference, cpu, ascend[:PROFILE], wgpu[:N]"
+} else {
+    "reference, cpu, ascend[:PROFILE]"
+};
 
 /// Names of backends which this build does not have.
-pub(crate) const ABSENT: &[&str] =
-    if cfg!(feature = "wgpu") { &["ascend[:PROFILE]"] } else { &["wgpu[:N]", "ascend[:PROFILE]"] };
+pub(crate) const ABSENT: &[&str] = if cfg!(feature = "wgpu") { &[] } else { &["wgpu[:N]"] };
 
 impl Name {
     /// The device that `given` names on the command line.
     pub(crate) fn of(given: &str) -> Result<Name, Failure> {
         if let Some(name) = EVERYWHERE.into_iter().find(|name| name.to_string() == given) {
             return Ok(name);
+        }
+        if let Some(profile) = given.strip_prefix("ascend") {
+            return Name::simulated(given, profile);
         }
         #[cfg(feature = "wgpu")]
         if let Some(number) = adapter(given) {
@@ -42,8 +51,30 @@ impl Name {
             let cause = "this build does not have its backend".into();
             return Err(Error::Unavailable { device: given.into(), cause, mend: format!("use one of: {BUILT}") }.into());
         }
-        let known = format!("{BUILT} (and {} in builds that have them)", ABSENT.join(", "));
+        let known = match ABSENT {
+            [] => BUILT.into(),
+            _ => format!("{BUILT} (and {} in builds that have them)", ABSENT.join(", ")),
+        };
         Err(Failure::UnknownDevice { name: given.into(), known })
+    }
+
+    /// What follows `ascend`: nothing, or a profile's name.
+    fn simulated(given: &str, profile: &str) -> Result<Name, Failure> {
+        let unknown = || {
+            let known = Profile::names().map(|name| format!("ascend:{name}"));
+            Failure::UnknownDevice {
+                name: given.into(),
+                known: format!("{BUILT}; {}", known.collect::<Vec<_>>().join(", ")),
+            }
+        };
+        match profile.strip_prefix(':') {
+            None if profile.is_empty() => Ok(Name::Ascend(None)),
+            Some(profile) => {
+                let found = Profile::names().find(|name| *name == profile);
+                found.map(|profile| Name::Ascend(Some(profile))).ok_or_else(unknown)
+            }
+            None => Err(unknown()),
+        }
     }
 
     /// Several of them, each once; all names are looked at before any device is opened.
@@ -64,7 +95,7 @@ impl Name {
         let adapters = [];
         #[cfg(feature = "wgpu")]
         let adapters = (0..anychip_wgpu::descriptions().len()).map(|number| Name::Wgpu(Some(number)));
-        EVERYWHERE.into_iter().chain(adapters).collect()
+        EVERYWHERE.into_iter().chain([Name::Ascend(None)]).chain(adapters).collect()
     }
 
     /// Backends of this build that found nothing to run on, each with the mend.
@@ -75,6 +106,14 @@ impl Name {
         }
         let _ = found;
         Vec::new()
+    }
+
+    /// The profile of a simulated device.
+    pub(crate) fn profile(self) -> Option<Profile> {
+        match self {
+            Name::Ascend(profile) => Profile::open(profile.unwrap_or(anychip_ascend::DEFAULT_PROFILE)).ok(),
+            _ => None,
+        }
     }
 
     /// Opens the device as it is.
@@ -89,6 +128,15 @@ impl Name {
                 Ok(anychip_reference::open(memory.unwrap_or(u64::MAX / 2)))
             }
             Name::Cpu => Ok(anychip_cpu::open()),
+            Name::Ascend(profile) => {
+                let name = profile.map_or("ascend".to_owned(), |profile| format!("ascend:{profile}"));
+                let mend = "name one of these".to_owned();
+                anychip_ascend::open(profile).map_err(|error| Error::Unavailable {
+                    device: name,
+                    cause: error.to_string(),
+                    mend,
+                })
+            }
             #[cfg(feature = "wgpu")]
             Name::Wgpu(number) => anychip_wgpu::open(number),
         }
@@ -108,6 +156,8 @@ impl fmt::Display for Name {
         match self {
             Name::Reference => f.write_str("reference"),
             Name::Cpu => f.write_str("cpu"),
+            Name::Ascend(None) => f.write_str("ascend"),
+            Name::Ascend(Some(profile)) => write!(f, "ascend:{profile}"),
             #[cfg(feature = "wgpu")]
             Name::Wgpu(None) => f.write_str("wgpu"),
             #[cfg(feature = "wgpu")]
@@ -119,8 +169,7 @@ impl fmt::Display for Name {
 /// Whether a name is of the grammar of a backend that is not built.
 fn absent(name: &str) -> bool {
     match name.split_once(':') {
-        None => matches!(name, "wgpu" | "ascend"),
-        Some(("ascend", profile)) => !profile.is_empty(),
+        None => name == "wgpu",
         Some(_) => adapter(name).is_some(),
     }
 }
@@ -158,15 +207,23 @@ mod tests {
 
     #[test]
     fn other_names_say_which_devices_there_are() {
-        let of_no_build = ["ascend", "ascend:910b"];
         let without: &[&str] = if cfg!(feature = "wgpu") { &[] } else { &["wgpu", "wgpu:1"] };
-        for name in of_no_build.iter().chain(without) {
+        for name in without {
             let message = Name::of(name).unwrap_err().to_string();
             assert!(message.contains("this build") && message.contains("reference, cpu"), "{message}");
         }
-        for name in ["", "gpu", "cpu:0", "wgpu:x", "ascend:", "Reference"] {
+        for name in ["", "gpu", "cpu:0", "wgpu:x", "ascend:", "ascend:960", "ascend910b", "Reference"] {
             let message = Name::of(name).unwrap_err().to_string();
             assert!(message.contains("no device") && message.contains("wgpu[:N]"), "{message}");
+        }
+    }
+
+    #[test]
+    fn each_profile_is_a_device() {
+        for profile in Profile::names() {
+            let name = Name::of(&format!("ascend:{profile}")).unwrap();
+            let info = name.open().unwrap().info();
+            assert_eq!((info.name, info.clock), (name.to_string(), anychip_core::Clock::Simulated));
         }
     }
 

@@ -18,6 +18,12 @@ pub(crate) enum Failure {
     /// The conformance suite.
     #[error(transparent)]
     Suite(#[from] anychip_conformance::SuiteError),
+    /// A benchmark: its name, its shape, or a device that does not run it.
+    #[error(transparent)]
+    Bench(#[from] anychip_bench::BenchError),
+    /// A trace of a device that is not simulated.
+    #[error("`{name}` is not simulated; name `ascend` or `ascend:PROFILE`")]
+    NotSimulated { name: String },
     /// A name that no build knows.
     #[error("there is no device `{name}`; the devices are {known}")]
     UnknownDevice { name: String, known: String },

@@ -55,6 +55,9 @@ fn run(args: &Args) -> Result<Outcome, Failure> {
         Some(Command::Faults(args)) => commands::faults::run(args),
         Some(Command::Verify(args)) => commands::verify::run(args),
         Some(Command::Generate(args)) => commands::generate::run(args),
+        Some(Command::Bench(args)) => commands::bench::run(args),
+        Some(Command::Calibrate(args)) => commands::calibrate::run(args),
+        Some(Command::Trace(args)) => commands::trace::run(args),
         Some(Command::Plan(args)) => commands::plan::run(args),
         Some(Command::Synth(args)) => commands::synth::run(args),
     }

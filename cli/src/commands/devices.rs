@@ -40,7 +40,9 @@ struct Unavailable {
 pub(crate) fn run(args: &DevicesArgs) -> Result<Outcome, Failure> {
     let mut output = Output::begin(args.json.target.as_deref())?;
     let (devices, unavailable) = look(&mut output)?;
-    output.line(&format!("not in this build: {}", ABSENT.join(", ")))?;
+    if !ABSENT.is_empty() {
+        output.line(&format!("not in this build: {}", ABSENT.join(", ")))?;
+    }
     output.finish(&Document { schema: "anychip.devices/1", devices, unavailable, absent: ABSENT })?;
     Ok(Outcome::Passed)
 }

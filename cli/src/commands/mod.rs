@@ -1,5 +1,7 @@
 //! One file per command: arguments in, library calls, results out.
 
+pub(crate) mod bench;
+pub(crate) mod calibrate;
 pub(crate) mod check;
 pub(crate) mod conformance;
 pub(crate) mod demo;
@@ -8,6 +10,7 @@ pub(crate) mod faults;
 pub(crate) mod generate;
 pub(crate) mod plan;
 pub(crate) mod synth;
+pub(crate) mod trace;
 pub(crate) mod verify;
 
 /// Bytes in the binary unit that leaves at least one digit before the point.

@@ -45,6 +45,13 @@ pub fn document(args: &[&str]) -> Value {
     serde_json::from_str(&passes(args)).unwrap()
 }
 
+/// A JSON object has all of these fields.
+pub fn has(object: &Value, fields: &[&str]) {
+    for field in fields {
+        assert!(object.get(field).is_some(), "no `{field}` in {:?}", object);
+    }
+}
+
 /// Standard error of a run that cannot be done: exit code 2, and each of `said` in the message.
 pub fn refused(args: &[&str], said: &[&str]) -> String {
     let stderr = text(&run(2, args).stderr);
