@@ -148,9 +148,6 @@ fn check(profile: &Profile, op: &str, shape: &Shape) -> Result<String, BenchErro
         let most = if op == "top_k" && name == "n" { 5000 } else { most };
         small.at_most(name, most);
     }
-    if op == "sparse_attention" {
-        small.at_most("pool", 300);
-    }
     let device = open_profile(&format!("ascend:{}", profile.name), profile.clone(), Options::checked().timed());
     let build = builder(op, &small)?;
     let text = small.to_string();

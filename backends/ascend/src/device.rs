@@ -134,9 +134,7 @@ impl Npu {
             cause: format!("the kernel of `{op}` is wrong: {}", wrong.join("; ")),
         })
     }
-}
 
-impl Npu {
     /// Runs a kernel that makes lists which later kernels go by: its values are computed also where only time is asked for.
     ///
     /// # Errors

@@ -21,7 +21,7 @@ pub fn perfetto(profile: &Profile, programs: &[Program], timing: &Timing, cores:
         events.push(json!({"ph": "M", "name": "process_name", "pid": core, "args": {"name": format!("core {core}")}}));
         for unit in Unit::ALL {
             for pipe in unit.pipes() {
-                let name = format!("{unit} {}", thread_name(*pipe));
+                let name = format!("{unit} {}", pipe);
                 events.push(json!({"ph": "M", "name": "thread_name", "pid": core, "tid": thread(unit, *pipe), "args": {"name": name}}));
             }
         }
@@ -51,10 +51,6 @@ pub fn perfetto(profile: &Profile, programs: &[Program], timing: &Timing, cores:
 
 fn thread(unit: Unit, pipe: Pipe) -> usize {
     unit as usize * Pipe::ALL.len() + pipe as usize
-}
-
-fn thread_name(pipe: Pipe) -> &'static str {
-    pipe.name()
 }
 
 fn event(span: &Span, instr: &Instr, ts: f64, end: f64) -> Value {

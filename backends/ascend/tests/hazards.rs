@@ -1,5 +1,5 @@
 //! Every kind of hazard, each with a kernel that has it and nothing else, and a clean twin.
-#![allow(clippy::panic, missing_docs, clippy::unwrap_used)]
+#![allow(missing_docs, clippy::unwrap_used)]
 
 #[path = "hazards/cube.rs"]
 mod cube;

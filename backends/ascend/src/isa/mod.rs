@@ -8,8 +8,8 @@ mod elem;
 mod tile;
 mod vector;
 
-pub(crate) use access::fix_halves;
 pub use access::{Access, Place};
+pub(crate) use access::{fix_halves, local};
 pub use elem::Elem;
 pub use tile::{Blocks, Global, Tile};
 pub use vector::{Axis, Bin, Cmp, MX_GROUP, Operand, Red, Round, Un, Vector, casts};
@@ -199,7 +199,7 @@ pub enum Barrier {
 }
 
 /// Whom a flag between cores reaches.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Mode {
     /// 0: all units of one kind, of all cores.
     Everywhere,

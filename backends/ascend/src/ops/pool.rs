@@ -120,10 +120,7 @@ impl<'k> Pool<'k> {
         sources: &[Source],
         columns: (u32, u32),
     ) -> Tile {
-        let tile = apart(self.scores.alloc(cx), sources.len() as u32, columns.1);
-        let all = runs(sources, first, self.kernel.ape.rows);
-        self.load(cx, Half::Scores, sequence, (&all, first), columns, tile);
-        self.scores.push(cx);
+        let (tile, all) = self.fetch(cx, Half::Scores, sequence, first, sources, columns);
         let offsets = self.offsets(cx, first, tile, columns);
         self.scores.pop(cx);
         for run in all.iter().filter(|run| matches!(run.from, Source::Row(_))) {
@@ -141,12 +138,33 @@ impl<'k> Pool<'k> {
         sources: &[Source],
         columns: (u32, u32),
     ) -> Tile {
-        let tile = apart(self.values.alloc(cx), sources.len() as u32, columns.1);
-        let all = runs(sources, first, self.kernel.ape.rows);
-        self.load(cx, Half::Values, sequence, (&all, first), columns, tile);
-        self.values.push(cx);
+        let (tile, _) = self.fetch(cx, Half::Values, sequence, first, sources, columns);
         self.values.pop(cx);
         tile
+    }
+
+    /// Asks for a half of some slots: where it will be, and where it comes from.
+    fn fetch(
+        &mut self,
+        cx: &mut Context<'_>,
+        half: Half,
+        sequence: u32,
+        first: u32,
+        sources: &[Source],
+        columns: (u32, u32),
+    ) -> (Tile, Vec<Run>) {
+        let tile = apart(self.queue(half).alloc(cx), sources.len() as u32, columns.1);
+        let all = runs(sources, first, self.kernel.ape.rows);
+        self.load(cx, half, sequence, (&all, first), columns, tile);
+        self.queue(half).push(cx);
+        (tile, all)
+    }
+
+    fn queue(&mut self, half: Half) -> &mut Queue {
+        match half {
+            Half::Scores => &mut self.scores,
+            Half::Values => &mut self.values,
+        }
     }
 
     fn load(

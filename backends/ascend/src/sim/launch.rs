@@ -5,7 +5,7 @@ use super::execute::Executor;
 use super::global::Gm;
 use super::hazard::{At, Bytes, Code, Hazard, Hazards};
 use super::memory::Memories;
-use super::order::{Draw, Next, Order, Schedule};
+use super::order::{Draw, Next, Order, Schedule, sources};
 use super::time::{Keep, Timeline, Timing};
 use crate::isa::{Blocks, Body, Mode, Pipe, Place, Unit};
 use crate::kernel::{Kernel, Program};
@@ -103,15 +103,9 @@ impl Machine {
 
     /// How long a kernel takes, by the cycle model. Nothing is computed: operands may be phantoms.
     pub fn time(&self, kernel: &(impl Kernel + ?Sized), gm: &Gm<'_>) -> Timing {
-        let one = |core: usize| {
-            let mut timeline = Timeline::new();
-            timeline.push(&self.profile, &Program::record(&self.profile, kernel, gm, core));
-            timeline
-        };
         // Operands of instructions are given up core by core: large launches have millions.
-        let all: Vec<Timeline> = (0..kernel.cores()).into_par_iter().map(one).collect();
-        let mut timeline = Timeline::new();
-        all.into_iter().for_each(|one| timeline.append(one));
+        let one = |core| Timeline::steps(&self.profile, &Program::record(&self.profile, kernel, gm, core));
+        let timeline = Timeline((0..kernel.cores()).into_par_iter().map(one).collect());
         timeline.time(&self.profile, Keep::default()).0
     }
 
@@ -121,18 +115,16 @@ impl Machine {
     }
 
     fn timeline(&self, programs: &[Program]) -> Timeline {
-        let mut timeline = Timeline::new();
-        programs.iter().for_each(|program| timeline.push(&self.profile, program));
-        timeline
+        Timeline(programs.iter().map(|program| Timeline::steps(&self.profile, program)).collect())
     }
 
     /// Runs programs, one for each core.
     pub fn run(&self, programs: &[Program], gm: &Gm<'_>, options: Options) -> Report {
         let mut memories: Vec<Memories> = programs.iter().map(|_| self.memories()).collect();
-        let mut given = match options.schedule {
-            Schedule::Timed => self.timeline(programs).time(&self.profile, Keep { spans: false, order: true }).1,
-            _ => Vec::new(),
-        };
+        let planned = options.schedule == Schedule::Timed;
+        let timed = (planned || options.time)
+            .then(|| self.timeline(programs).time(&self.profile, Keep { spans: false, order: planned }));
+        let (timing, mut given) = timed.map_or((None, Vec::new()), |(timing, given)| (Some(timing), given));
         given.iter_mut().for_each(|order| order.reverse());
         let mut given = given.into_iter();
         let cores = programs.iter().zip(&mut memories).enumerate();
@@ -158,7 +150,7 @@ impl Machine {
                 break;
             }
         }
-        let timing = options.time.then(|| self.timeline(programs).time(&self.profile, Keep::default()).0);
+        let timing = timing.filter(|_| options.time);
         let mut report = Report { timing, ..Report::default() };
         let mut touches = Vec::new();
         for core in cores {
@@ -186,7 +178,7 @@ pub fn launch(profile: &Profile, kernel: &(impl Kernel + ?Sized), gm: &Gm<'_>, o
 
 /// How often the slowest of all units of a kind has set a flag of all cores. A core knows its own better.
 fn least(sets: &[Vec<(Unit, u8, u32)>], core: usize, unit: Unit, id: u8) -> u32 {
-    let kinds: &[Unit] = if unit == Unit::Aic { &[Unit::Aic] } else { &[Unit::Aiv0, Unit::Aiv1] };
+    let kinds = sources(unit, Mode::Everywhere);
     let count = |all: &Vec<(Unit, u8, u32)>, unit: Unit| {
         all.iter().find(|(u, i, _)| (*u, *i) == (unit, id)).map_or(0, |(.., count)| *count)
     };
@@ -274,8 +266,8 @@ impl<'a, 'g> Core<'a, 'g> {
         self.given.as_mut()?.pop()
     }
 
-    fn ready(&self, unit: Unit, pipe: crate::isa::Pipe, sets: &Sets<'_>) -> Option<Next> {
-        let kinds: &[Unit] = if unit == Unit::Aic { &[Unit::Aic] } else { &[Unit::Aiv0, Unit::Aiv1] };
+    fn ready(&self, unit: Unit, pipe: Pipe, sets: &Sets<'_>) -> Option<Next> {
+        let kinds = sources(unit, Mode::Everywhere);
         let everywhere = |unit: Unit, id: u8| {
             let own =
                 kinds.iter().map(|unit| self.order.crossings.sets(*unit, Mode::Everywhere, id)).min().unwrap_or(0);
@@ -291,14 +283,11 @@ impl<'a, 'g> Core<'a, 'g> {
         {
             return Some(next);
         }
-
-        let engines = Unit::ALL.into_iter().flat_map(|unit| unit.pipes().iter().map(move |pipe| (unit, *pipe)));
-        engines.into_iter().find_map(|(unit, pipe)| self.ready(unit, pipe, sets))
+        engines().find_map(|(unit, pipe)| self.ready(unit, pipe, sets))
     }
 
     fn any(&mut self, sets: &Sets<'_>) -> Option<Next> {
-        let engines = Unit::ALL.into_iter().flat_map(|unit| unit.pipes().iter().map(move |pipe| (unit, *pipe)));
-        let all: Vec<Next> = engines.filter_map(|(unit, pipe)| self.ready(unit, pipe, sets)).collect();
+        let all: Vec<Next> = engines().filter_map(|(unit, pipe)| self.ready(unit, pipe, sets)).collect();
         let draw = self.draw.as_mut().map_or(0, |draw| draw.below(all.len()));
         all.get(draw).copied()
     }
@@ -332,6 +321,11 @@ impl<'a, 'g> Core<'a, 'g> {
         }
         (hazards, done, touches)
     }
+}
+
+/// All engines of a core.
+fn engines() -> impl Iterator<Item = (Unit, Pipe)> {
+    Unit::ALL.into_iter().flat_map(|unit| unit.pipes().iter().map(move |pipe| (unit, *pipe)))
 }
 
 /// Bytes of outputs that hold nothing (E15).

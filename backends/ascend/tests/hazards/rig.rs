@@ -117,7 +117,7 @@ pub(crate) fn only(report: &Report, code: Code) -> Hazard {
 #[track_caller]
 pub(crate) fn line_has(at: &At, words: &str) {
     let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").join(at.file);
-    let text = std::fs::read_to_string(&file).unwrap_or_else(|error| panic!("{}: {error}", file.display()));
+    let text = std::fs::read_to_string(file).unwrap();
     let line = text.lines().nth(at.line as usize - 1).unwrap_or_default();
     assert!(line.contains(words), "{at}: the line is {line:?}, not with {words:?}");
 }

@@ -160,7 +160,6 @@ impl<'w, A: Attention> Softmax<'w, A> {
         self.weights.end(cx, Pipe::Mte3);
     }
 
-    #[allow(clippy::too_many_arguments)]
     fn softmax(
         &self,
         cx: &mut Context<'_>,

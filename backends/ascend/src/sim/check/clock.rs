@@ -81,23 +81,13 @@ pub(super) struct Clocks {
     issues: [Vec<(usize, Clock)>; 3],
     /// What is known to who waits, oldest first.
     flags: BTreeMap<(Unit, Pipe, Pipe, u8), Vec<Clock>>,
-    crossings: BTreeMap<(Unit, u8, u8), Vec<Clock>>,
-    waited: BTreeMap<(Unit, u8, u8), usize>,
+    crossings: BTreeMap<(Unit, Mode, u8), Vec<Clock>>,
+    waited: BTreeMap<(Unit, Mode, u8), usize>,
     unlocked: BTreeMap<(Unit, u8), Clock>,
     /// By flag and unit: what was known at each arrival at a barrier of all cores.
     arrivals: BTreeMap<(usize, Unit), Vec<Clock>>,
     /// By place: the last product of coupled sums, or their transfer.
     coupled: BTreeMap<u32, Clock>,
-}
-
-/// A mode as part of a key.
-pub(super) fn mode_key(mode: Mode) -> u8 {
-    match mode {
-        Mode::Everywhere => 0,
-        Mode::Vectors => 1,
-        Mode::Core => 2,
-        Mode::Half(half) => 4 + half,
-    }
 }
 
 impl Clocks {
@@ -133,11 +123,9 @@ impl Clocks {
                 }
             }
             Body::CrossWait(_, mode, id) => {
-                let turn = self.waited.entry((next.unit, mode_key(*mode), *id)).or_default();
+                let turn = self.waited.entry((next.unit, *mode, *id)).or_default();
                 for source in sources(next.unit, *mode) {
-                    if let Some(clock) =
-                        self.crossings.get(&(*source, mode_key(*mode), *id)).and_then(|all| all.get(*turn))
-                    {
+                    if let Some(clock) = self.crossings.get(&(*source, *mode, *id)).and_then(|all| all.get(*turn)) {
                         self.engines[me].join(clock);
                     }
                 }
@@ -182,7 +170,7 @@ impl Clocks {
                 if *mode == Mode::Everywhere {
                     self.arrivals.entry((barrier(next.unit, *id), next.unit)).or_default().push(clock);
                 }
-                self.crossings.entry((next.unit, mode_key(*mode), *id)).or_default().push(clock);
+                self.crossings.entry((next.unit, *mode, *id)).or_default().push(clock);
             }
             Body::Unlock(_, id) => {
                 self.unlocked.insert((next.unit, *id), clock);

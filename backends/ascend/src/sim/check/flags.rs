@@ -1,8 +1,8 @@
 //! Flags: whether they pair (E6), and what is waited for in vain (E7).
 
 use super::Found;
-use super::clock::{Clocks, lane, mode_key};
-use crate::isa::{Body, Instr, Pipe, Unit};
+use super::clock::{Clocks, lane};
+use crate::isa::{Body, Instr, Mode, Pipe, Unit};
 use crate::kernel::Program;
 use crate::sim::hazard::Code;
 use crate::sim::order::{Couple, Next, Order, sources};
@@ -20,8 +20,8 @@ pub(super) struct Flags {
     /// By key: sets seen, with the last one; and the last wait, as its engine's instruction.
     pairs: BTreeMap<(Unit, Pipe, Pipe, u8), Pair>,
     /// Sets and waits of flags between units, by who does it, mode and number.
-    sets: BTreeMap<(Unit, u8, u8), Steps>,
-    waits: BTreeMap<(Unit, u8, u8), Steps>,
+    sets: BTreeMap<(Unit, Mode, u8), Steps>,
+    waits: BTreeMap<(Unit, Mode, u8), Steps>,
 }
 
 /// Steps of one kind on a flag between units.
@@ -98,7 +98,7 @@ impl Flags {
                 pair.waits.drain(..old);
             }
             Body::CrossSet(_, mode, id) => {
-                let key = (mode_key(*mode), *id);
+                let key = (*mode, *id);
                 let steps = self.sets.entry((next.unit, key.0, key.1)).or_default();
                 let other = steps.step(next, clocks);
                 found.extend(other.map(|other| unordered("set", other, next, *id)));
@@ -117,7 +117,7 @@ impl Flags {
                 }
             }
             Body::CrossWait(_, mode, id) => {
-                let other = self.waits.entry((next.unit, mode_key(*mode), *id)).or_default().step(next, clocks);
+                let other = self.waits.entry((next.unit, *mode, *id)).or_default().step(next, clocks);
                 found.extend(other.map(|other| unordered("wait for", other, next, *id)));
             }
             _ => {}

@@ -4,8 +4,7 @@
 //! published. Block-scaled operands are multiplied by their scales first, which is exact within f32's range.
 
 use super::{Executor, numbers, turned};
-use crate::isa::MX_GROUP;
-use crate::isa::{Elem, Fix, FixTo, Init, Mmad, Place, Quant, Tile, Unit};
+use crate::isa::{Elem, Fix, FixTo, Init, MX_GROUP, Mmad, Place, Quant, Tile, Unit, local};
 use crate::sim::hazard::Code;
 use anychip_core::formats::e4m3;
 use half::{bf16, f16};
@@ -96,7 +95,7 @@ impl Executor<'_, '_> {
         };
         let (elem, place) = match &fix.to {
             FixTo::Gm(to) => (to.elem, Place::Gm(to.region)),
-            FixTo::L1(to) | FixTo::Ub(to, _) => (to.elem, Self::place(to, Unit::Aiv0)),
+            FixTo::L1(to) | FixTo::Ub(to, _) => (to.elem, local(to, Unit::Aiv0)),
         };
         let bytes = if columns.is_none() && !fix.relu && elem == fix.from.elem {
             sums

@@ -10,9 +10,9 @@ use super::global::Gm;
 use super::hazard::{At, Bytes, Code, Hazard, Hazards};
 use super::memory::Memories;
 use super::order::Next;
-use crate::isa::{Blocks, Body, Elem, Global, Instr, Place, Tile, Unit};
+use crate::isa::{Blocks, Body, Elem, Global, Instr, Place, Tile, Unit, local};
 use crate::layout::{FRACTAL_ROWS, Layout};
-use crate::machine::{Arch, Profile, Space};
+use crate::machine::{Arch, Profile};
 use atomic::Addition;
 
 /// A core's memories, and what it does to global memory.
@@ -55,11 +55,6 @@ impl<'a, 'g> Executor<'a, 'g> {
         }
     }
 
-    fn place(tile: &Tile, unit: Unit) -> Place {
-        let owner = if tile.space == Space::Ub { unit } else { Unit::Aic };
-        Place::Local(tile.space, owner)
-    }
-
     fn undefined(&mut self, place: Place, at: u64) {
         let blocks = Blocks { at, len: 1, count: 1, pitch: 0 };
         self.hazard(Code::Uninitialised, place, blocks, format!("byte {at} holds nothing yet"));
@@ -67,7 +62,7 @@ impl<'a, 'g> Executor<'a, 'g> {
 
     /// A matrix row by row without gaps. Columns up to the next whole fractal are `padded` in.
     fn gather(&mut self, unit: Unit, tile: &Tile, padded: bool) -> Vec<u8> {
-        let place = Self::place(tile, unit);
+        let place = local(tile, unit);
         let (width, chunk) = widths(tile, padded);
         let mut out = vec![0; tile.rows as usize * width];
         let mut first = None;
@@ -86,7 +81,7 @@ impl<'a, 'g> Executor<'a, 'g> {
     /// Puts rows of bytes without gaps where a matrix lies.
     fn scatter(&mut self, unit: Unit, tile: &Tile, bytes: &[u8], padded: bool) {
         let (width, chunk) = widths(tile, padded);
-        if let Some(memory) = self.memories.get_mut(Self::place(tile, unit)) {
+        if let Some(memory) = self.memories.get_mut(local(tile, unit)) {
             each_chunk(tile, width, chunk, |row, done, at, len| {
                 memory.write(at, len).copy_from_slice(&bytes[row * width + done..][..len]);
             });

@@ -10,7 +10,7 @@ use super::arithmetic::{
 };
 use super::cube::encode;
 use super::{Executor, numbers, transfer};
-use crate::isa::{Axis, Bin, Elem, MX_GROUP, Operand, Red, Round, Tile, Un, Unit, Vector};
+use crate::isa::{Axis, Bin, Elem, MX_GROUP, Operand, Red, Round, Tile, Un, Unit, Vector, local};
 use crate::sim::hazard::Code;
 use anychip_core::formats::e2m1;
 
@@ -138,7 +138,7 @@ impl Executor<'_, '_> {
     fn beyond(&mut self, unit: Unit, tile: &Tile, place: Option<i32>) {
         if let Some(place) = place {
             let detail = format!("the list names element {place} of {}", tile.count());
-            self.hazard(Code::OutOfBounds, Self::place(tile, unit), tile.blocks(), detail);
+            self.hazard(Code::OutOfBounds, local(tile, unit), tile.blocks(), detail);
         }
     }
 
@@ -186,7 +186,7 @@ impl Executor<'_, '_> {
         }
         if let Some(value) = first {
             let detail = format!("{value:e} is subnormal, which the unit takes as zero");
-            self.hazard(Code::Lossy, Self::place(tile, unit), tile.blocks(), detail);
+            self.hazard(Code::Lossy, local(tile, unit), tile.blocks(), detail);
         }
     }
 
@@ -226,7 +226,7 @@ impl Executor<'_, '_> {
         self.scatter(unit, to, &bytes, false);
         if let Some(lost) = lost {
             let detail = format!("{lost} is more than {} has", to.elem);
-            self.hazard(Code::Lossy, Self::place(to, unit), to.blocks(), detail);
+            self.hazard(Code::Lossy, local(to, unit), to.blocks(), detail);
         }
     }
 

@@ -3,6 +3,8 @@
 //! What is written stays in L2 and goes to the memory behind it when that has nothing else to do; only when L2 is full of it
 //! does a write take as long as the memory.
 
+use crate::machine::Figures;
+
 /// A transfer under way.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Flow {
@@ -29,6 +31,19 @@ pub(super) struct Limits {
     pub(super) core_write: f64,
     /// Bytes of L2 that may hold what the memory behind it has not.
     pub(super) dirty: f64,
+}
+
+impl Limits {
+    /// As a profile's figures have them.
+    pub(super) fn of(figures: &Figures) -> Limits {
+        Limits {
+            hbm: figures.hbm * 1e12 * figures.hbm_efficiency / (figures.clock * 1e9),
+            l2: [figures.l2_read, figures.l2_write].map(|core| core * figures.cube_cores * figures.l2_efficiency),
+            core_read: figures.l2_read,
+            core_write: figures.l2_write,
+            dirty: figures.l2 * figures.l2_dirty,
+        }
+    }
 }
 
 /// All transfers under way.

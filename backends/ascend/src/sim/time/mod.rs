@@ -16,6 +16,7 @@ use super::order::Next;
 use crate::isa::{Pipe, Unit};
 use crate::kernel::Program;
 use crate::machine::Profile;
+use fluid::Limits;
 use std::collections::BTreeMap;
 use step::Steps;
 
@@ -115,9 +116,7 @@ impl Timing {
             _ => "latency: pipeline caused",
         }
     }
-}
 
-impl Timing {
     /// Part of the time in which each kind of engine was at work: of those that both halves have, of the busier half.
     pub fn busy(&self) -> BTreeMap<Pipe, f64> {
         let mut all = self.cube_busy.clone();
@@ -136,33 +135,23 @@ pub(crate) struct Keep {
     pub(crate) order: bool,
 }
 
-/// The steps of a launch, without operands.
-pub(crate) struct Timeline {
-    steps: Vec<[Steps; 3]>,
-}
+/// The steps of a launch's cores, without operands.
+pub(crate) struct Timeline(pub(crate) Vec<[Steps; 3]>);
 
 impl Timeline {
-    /// Of a core's program after the other.
-    pub(crate) fn push(&mut self, profile: &Profile, program: &Program) {
-        self.steps.push(Steps::of_program(profile, program));
-    }
-
-    pub(crate) fn new() -> Timeline {
-        Timeline { steps: Vec::new() }
-    }
-
-    pub(crate) fn append(&mut self, mut other: Timeline) {
-        self.steps.append(&mut other.steps);
+    /// Of a core's program.
+    pub(crate) fn steps(profile: &Profile, program: &Program) -> [Steps; 3] {
+        Unit::ALL.map(|unit| Steps::of(profile, program.unit(unit)))
     }
 
     /// How long it takes, and in which order each core's instructions are through.
     pub(crate) fn time(&self, profile: &Profile, keep: Keep) -> (Timing, Vec<Vec<Next>>) {
         let figures = &profile.figures;
-        let mut machine = engine::Machine::new(figures, &self.steps);
+        let mut machine = engine::Machine::new(figures, &self.0);
         machine.spans = keep.spans.then(Vec::new);
-        machine.order = keep.order.then(|| vec![Vec::new(); self.steps.len()]);
+        machine.order = keep.order.then(|| vec![Vec::new(); self.0.len()]);
         let cycles = machine.run();
-        let cores = self.steps.len();
+        let cores = self.0.len();
         let [mut cube_busy, mut vector_busy] = [(); 2].map(|()| BTreeMap::new());
         for ((unit, pipe), total) in &machine.totals.busy {
             let (all, lanes) = if *unit == Unit::Aic { (&mut cube_busy, cores) } else { (&mut vector_busy, 2 * cores) };
@@ -170,8 +159,7 @@ impl Timeline {
         }
         let totals = &machine.totals;
         let per_cycle = |bytes: f64| bytes / cycles.max(1e-9);
-        let hbm = figures.hbm * 1e3 / figures.clock * figures.hbm_efficiency;
-        let l2 = figures.l2_read * figures.cube_cores * figures.l2_efficiency;
+        let Limits { hbm, l2: [l2, _], .. } = Limits::of(figures);
         let timing = Timing {
             cycles,
             us: cycles / figures.clock / 1e3 + figures.launch,

@@ -1,8 +1,7 @@
 //! A program as the engines see it in time: what each instruction costs or waits for, without its operands.
 
 use super::cost::{Transfer, Work, work};
-use crate::isa::{Barrier, Body, Instr, Mode, Pipe, Unit};
-use crate::kernel::Program;
+use crate::isa::{Barrier, Body, Instr, Mode, Pipe};
 use crate::machine::Profile;
 use crate::sim::order::Couple;
 use std::collections::BTreeSet;
@@ -32,7 +31,7 @@ pub(super) struct Step {
 
 /// A unit's instructions in time.
 #[derive(Debug, Default)]
-pub(super) struct Steps {
+pub(crate) struct Steps {
     pub(super) all: Vec<Step>,
     /// By engine: which are its own.
     pub(super) lists: [Vec<u32>; Pipe::ALL.len()],
@@ -70,11 +69,6 @@ impl Steps {
             steps.all.push(Step { what, couple: Couple::of(&instr.body) });
         }
         steps
-    }
-
-    /// Of all units of a core.
-    pub(super) fn of_program(profile: &Profile, program: &Program) -> [Steps; 3] {
-        Unit::ALL.map(|unit| Steps::of(profile, program.unit(unit)))
     }
 }
 

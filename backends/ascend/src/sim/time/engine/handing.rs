@@ -1,6 +1,6 @@
 //! What engines and units hand one another: coupled sums, flags between units, and the arrows of a trace.
 
-use super::{Arrow, Event, Machine, mode_key};
+use super::{Arrow, Event, Machine};
 use crate::isa::{Mode, Pipe, Unit};
 use crate::sim::order::{Couple, sources};
 
@@ -39,10 +39,10 @@ impl Machine<'_> {
 
     pub(super) fn crossed(&self, half: u32, mode: Mode, id: u8) -> bool {
         let unit = Unit::ALL[half as usize % 3];
-        let turn = self.halves[half as usize].waits.get(&(mode_key(mode), id)).copied().unwrap_or(0);
+        let turn = self.halves[half as usize].waits.get(&(mode, id)).copied().unwrap_or(0);
         let from = sources(unit, mode);
         let seen = |source: u32| {
-            let set = self.crossings.get(&(source, mode_key(mode), id)).and_then(|all| all.get(turn));
+            let set = self.crossings.get(&(source, mode, id)).and_then(|all| all.get(turn));
             set.is_some_and(|(time, ..)| *time <= self.now)
         };
         let cores = if mode == Mode::Everywhere { 0..self.steps.len() as u32 } else { half / 3..half / 3 + 1 };
@@ -57,10 +57,10 @@ impl Machine<'_> {
     }
 
     pub(super) fn crossing_arrows(&mut self, half: u32, pipe: Pipe, mode: Mode, id: u8) {
-        let turn = self.halves[half as usize].waits.get(&(mode_key(mode), id)).copied().unwrap_or(0);
+        let turn = self.halves[half as usize].waits.get(&(mode, id)).copied().unwrap_or(0);
         for unit in sources(Unit::ALL[half as usize % 3], mode) {
             let source = half / 3 * 3 + *unit as u32;
-            let set = self.crossings.get(&(source, mode_key(mode), id)).and_then(|all| all.get(turn)).copied();
+            let set = self.crossings.get(&(source, mode, id)).and_then(|all| all.get(turn)).copied();
             if let Some((_, set, from)) = set {
                 self.arrow(half, (source, from), (half, pipe), set);
             }

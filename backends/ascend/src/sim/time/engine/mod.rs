@@ -65,7 +65,7 @@ struct Half {
     locks: Vec<u8>,
     /// By place: when coupled sums are there, and when they were last fetched.
     coupled: BTreeMap<u32, (Option<f64>, f64)>,
-    waits: BTreeMap<(u8, u8), usize>,
+    waits: BTreeMap<(Mode, u8), usize>,
 }
 
 /// A set of a flag between units: when it is seen, when it was made, by which engine.
@@ -77,7 +77,7 @@ pub(super) struct Machine<'a> {
     steps: &'a [[Steps; 3]],
     halves: Vec<Half>,
     /// By unit, mode and number: when sets are seen.
-    crossings: BTreeMap<(u32, u8, u8), Vec<Crossing>>,
+    crossings: BTreeMap<(u32, Mode, u8), Vec<Crossing>>,
     events: BinaryHeap<Reverse<(u64, u64, Event)>>,
     serial: u64,
     fluid: Fluid,
@@ -91,25 +91,8 @@ pub(super) struct Machine<'a> {
     pub(super) order: Option<Vec<Vec<Next>>>,
 }
 
-fn mode_key(mode: Mode) -> u8 {
-    match mode {
-        Mode::Everywhere => 0,
-        Mode::Vectors => 1,
-        Mode::Core => 2,
-        Mode::Half(half) => 4 + half,
-    }
-}
-
 impl<'a> Machine<'a> {
     pub(super) fn new(figures: &'a Figures, steps: &'a [[Steps; 3]]) -> Machine<'a> {
-        let cycles = figures.clock * 1e9;
-        let limits = Limits {
-            hbm: figures.hbm * 1e12 * figures.hbm_efficiency / cycles,
-            l2: [figures.l2_read, figures.l2_write].map(|core| core * figures.cube_cores * figures.l2_efficiency),
-            core_read: figures.l2_read,
-            core_write: figures.l2_write,
-            dirty: figures.l2 * figures.l2_dirty,
-        };
         Machine {
             figures,
             steps,
@@ -117,7 +100,7 @@ impl<'a> Machine<'a> {
             crossings: BTreeMap::new(),
             events: BinaryHeap::new(),
             serial: 0,
-            fluid: Fluid::new(limits, steps.len()),
+            fluid: Fluid::new(Limits::of(figures), steps.len()),
             l2: L2::new(figures.l2 as u64, figures.l2_line as u64),
             now: 0.0,
             ready: (0..3 * steps.len() as u32).collect(),
@@ -251,7 +234,7 @@ impl<'a> Machine<'a> {
             }
             What::CrossSet(mode, id) => {
                 let seen = self.now.max(engine.settled) + self.figures.cross_core_flag;
-                self.crossings.entry((half, mode_key(mode), id)).or_default().push((seen, self.now, pipe));
+                self.crossings.entry((half, mode, id)).or_default().push((seen, self.now, pipe));
                 let first =
                     if mode == Mode::Everywhere { 0..self.halves.len() as u32 } else { half / 3 * 3..half / 3 * 3 + 3 };
                 first.for_each(|other| self.at(seen, Event::Wake(other)));
@@ -262,7 +245,7 @@ impl<'a> Machine<'a> {
                     return false;
                 }
                 self.crossing_arrows(half, pipe, mode, id);
-                *self.halves[half as usize].waits.entry((mode_key(mode), id)).or_default() += 1;
+                *self.halves[half as usize].waits.entry((mode, id)).or_default() += 1;
                 self.pass(half, pipe, index)
             }
             What::Barrier => {
