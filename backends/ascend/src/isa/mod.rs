@@ -222,7 +222,9 @@ pub enum Body {
     LoadNz(Global, Tile),
     /// `LD_NDDMA_UB`: elements at a distance in bytes from one another in each row.
     LoadNdDma(Global, u64, Tile),
-    /// `LD_GATHER_UB`: the rows that a list names; a row that is not there is zero.
+    /// `LD_GATHER_UB`: the rows that a list names; a row that is not there is zero. It stands for what kernels write out: the
+    /// scalar unit takes two numbers of the list, one transfer has two bursts, from the one row to the other by the distance
+    /// between them. Which of the two comes first in UB is left to the list, not to their places.
     GatherRows {
         /// All rows.
         from: Global,
@@ -273,7 +275,7 @@ pub enum Body {
     ScalarStore(Global, u32),
     /// `SSTORE` to UB.
     ScalarStoreUb(Tile, u32),
-    /// `SIMT_GATHER`: rows by a list, by threads through their cache.
+    /// `SIMT_GATHER`: rows by a list, by threads through their cache, which takes the end of UB.
     SimtGather {
         /// All rows.
         from: Global,

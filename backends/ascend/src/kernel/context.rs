@@ -61,8 +61,38 @@ impl<'a> Context<'a> {
         }
     }
 
-    pub(super) fn finish(self) -> (Vec<Instr>, Hazards) {
+    pub(super) fn finish(mut self) -> (Vec<Instr>, Hazards) {
+        self.beside_threads();
         (self.instrs, self.hazards)
+    }
+
+    /// Threads have the end of UB as their cache, for as long as the kernel runs.
+    fn beside_threads(&mut self) {
+        let limit = self.profile.figures.ub_threads as u64;
+        let Some(threads) = self.instrs.iter().find(|instr| matches!(instr.body, Body::SimtGather { .. })) else {
+            return;
+        };
+        let mut beyond = None;
+        for instr in &self.instrs {
+            instr.accesses(self.unit, &mut |Access { place, blocks, .. }| {
+                let ub = place == Place::Local(Space::Ub, self.unit);
+                if beyond.is_none() && ub && blocks.count > 0 && blocks.end() > limit {
+                    beyond = Some((instr, blocks));
+                }
+            });
+        }
+        if let Some((instr, blocks)) = beyond {
+            let range = Bytes { space: Space::Ub.to_string(), from: blocks.at.max(limit), to: blocks.end() };
+            let detail = format!(
+                "the cache of threads begins at byte {limit}; {} at {}:{} goes to byte {}",
+                instr.name(),
+                instr.line.file(),
+                instr.line.line(),
+                blocks.end() - 1
+            );
+            let (line, name) = (threads.line, threads.name());
+            self.hazard(Code::OutOfBounds, line, name, range, detail);
+        }
     }
 
     /// The machine.

@@ -114,6 +114,8 @@ figures! {
     fb: "bytes";
     /// Mailbox of the cores' scalar units; 0 where there is none.
     mailbox: "bytes";
+    /// Of UB, beside the cache that threads take.
+    ub_threads: "bytes";
     /// MX scales of left operands; 0 where there are none.
     l0a_mx: "bytes";
     /// MX scales of right operands; 0 where there are none.

@@ -54,6 +54,7 @@ fn plan(op: &ops::DenseAttention, npu: &Npu) -> Option<Plan> {
         out: elem(&op.out),
         heads: op.q.size(2) as u32,
         unpacking: None,
+        threads: false,
         direct: false,
     };
     (needs.dim > 0).then(|| Plan::new(npu.profile(), needs)).flatten()

@@ -4,14 +4,25 @@ use super::rows::{Loads, Stores, f32_bytes, round_bf16};
 use crate::device::{Npu, elem};
 use crate::isa::{Axis, Elem, Global, Red, Tile};
 use crate::kernel::{Context, Kernel};
-use crate::machine::Space;
-use crate::sim::Gm;
+use crate::machine::{Profile, Space};
+use crate::sim::{Gm, capacity};
 use anychip_core::host::{read, write};
 use anychip_core::ops::{self, Operation, Rounding};
 use anychip_core::{Numerics, Result, Support};
 
-/// Elements of a step: 32 KiB of f32, of which UB holds six.
+/// Elements of a step at most.
 const STEP: u32 = 8192;
+/// Bytes of UB for an element of a step: two loads of `x` and one of the weight, each with its f32, a store with its f32, the
+/// square and what it is rounded through.
+const ELEMENT: u32 = 26;
+/// Bytes of UB for sums: two of each of the most rows, which are 8 elements wide.
+const SUMS: u32 = STEP;
+
+/// Elements of a step that UB has room for.
+fn step(profile: &Profile) -> u32 {
+    let room = (capacity(profile, Space::Ub) as u32).saturating_sub(SUMS) / ELEMENT;
+    (room / 256 * 256).clamp(256, STEP)
+}
 
 pub(crate) fn supports(_op: &ops::RmsNorm, _npu: &Npu) -> Support {
     Support::Native
@@ -62,8 +73,9 @@ impl Kernel for RmsNorm {
     /// Rows that fit are read once; longer ones in parts, for their sum and again for their result.
     fn vector(&self, cx: &mut Context<'_>) {
         let (width, mine) = (self.x.cols, cx.share(self.x.rows.into()));
-        let part = width.min(STEP);
-        let each = (STEP / part.next_multiple_of(8)).clamp(1, (mine.end - mine.start).max(1) as u32);
+        let step = step(cx.profile());
+        let part = width.min(step);
+        let each = (step / part.next_multiple_of(8)).clamp(1, (mine.end - mine.start).max(1) as u32);
         let parts: Vec<(u32, u32)> =
             (0..width.div_ceil(part)).map(|p| (p * part, part.min(width - p * part))).collect();
         let mut loads = Loads::new(cx, self.x.elem, each, part, 2);
@@ -71,7 +83,7 @@ impl Kernel for RmsNorm {
         let mut weights = self.weight.map(|weight| Loads::new(cx, weight.elem, 1, part, 1));
         let squares = cx.ub(Elem::F32, each, part);
         let [sum, more] = [(); 2].map(|()| cx.ub(Elem::F32, each, 1));
-        let narrow = cx.alloc(Space::Ub, f32_bytes(each, part));
+        let narrow = cx.alloc(Space::Ub, (f32_bytes(each, part) / 2).next_multiple_of(32));
         // A single part's weight stays.
         let kept = match (&mut weights, &self.weight, parts.len()) {
             (Some(loads), Some(weight), 1) => Some(loads.load(cx, *weight)),

@@ -63,6 +63,7 @@ fn plan(op: &ops::SparseAttention, npu: &Npu) -> Option<Plan> {
         out: elem(&op.out),
         heads: heads as u32,
         unpacking: Some(Room::of(formats(), elem_of, npu.is_950())),
+        threads: npu.is_950() && formats().all(|format| format.scale_bytes() > 0),
         direct,
     };
     let plan = Plan::new(npu.profile(), needs)?;
@@ -99,12 +100,13 @@ pub(crate) fn run(op: &ops::SparseAttention, npu: &Npu) -> Result<()> {
         scopes.push(Scope::new(&mut gm, &scope.kv, of, count, start));
         places = start + count;
     }
+    let scaled = scopes.iter().any(|scope| scope.scales().is_some());
     let mut kernel = SparseAttention {
         q: gm.input("q", q.codes()),
         out: gm.output("out", out.bytes_mut()),
         rows: rows as u64,
         heads: heads as u32,
-        lists: Lists { region: 0, rows: 1, places: places.max(1) },
+        lists: Lists { region: 0, rows: 1, places: places.max(1), scaled },
         scopes,
         plan: Plan { sink: Some(Global::new(gm.input("sink", sink.bytes()), 0, Elem::F32, 1, heads as u32)), ..plan },
         cores: 1,

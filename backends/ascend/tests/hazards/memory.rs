@@ -97,6 +97,27 @@ fn e1_a_list_names_what_is_not_there() {
     clean(&ONE.vector(gather(0)));
 }
 
+/// Threads take the end of UB for their cache, also from buffers that were there before them.
+#[test]
+fn e1_buffers_lie_where_threads_have_their_cache() {
+    let rows = |at: u32| {
+        move |cx: &mut Context<'_>| {
+            let (list, to) = (ub(cx.alloc(Space::Ub, 256), 8), Tile::rows_of(Space::Ub, at, Elem::F32, 8, 8));
+            cx.ramp(list.of(Elem::I32), 0, 1);
+            cx.barrier_all();
+            let from = Global::new(X, 0, Elem::F32, 64, 8);
+            cx.push(Body::SimtGather { from, index: list.of(Elem::I32), to });
+            cx.barrier_all();
+            cx.store(to, Global::new(STATE, 0, Elem::F32, 8, 8));
+        }
+    };
+    let hazard = only(&ONE.vector(rows(229_376 - 128)), Code::OutOfBounds);
+    line_has(&hazard.at, "cx.push(Body::SimtGather");
+    touches(&hazard, "ub", [229_376, 229_504]);
+    assert!(hazard.detail.contains("the cache of threads begins at byte 229376"), "{hazard}");
+    clean(&ONE.vector(rows(229_376 - 256)));
+}
+
 /// Rows of 20 numbers packed in UB begin at multiples of 80 bytes.
 #[test]
 fn e2_packed_rows_are_misaligned() {

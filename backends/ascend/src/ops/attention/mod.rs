@@ -43,7 +43,7 @@ pub(super) struct Step {
 }
 
 impl Step {
-    fn first(&self) -> bool {
+    pub(super) fn first(&self) -> bool {
         self.block == 0
     }
 }
@@ -73,9 +73,6 @@ pub(super) trait Attention: Sync {
 pub(super) trait Feed {
     /// Unpacks a step's keys. Steps come one after the other; one before the first makes it gather.
     fn unpack(&mut self, cx: &mut Context<'_>, steps: &[Step], number: isize);
-
-    /// Gathers what comes next. All else of a step was issued before.
-    fn gather(&mut self, cx: &mut Context<'_>, steps: &[Step]);
 
     /// For each of a step's keys an integer, negative where there is no key: one row.
     fn present(&self, step: usize, keys: u32) -> Tile;

@@ -4,15 +4,17 @@ use crate::device::Npu;
 use crate::isa::{Elem, Global, Tile};
 use crate::machine::{Profile, Space};
 use crate::ops::handoff::Post;
-use crate::ops::paged::Room;
+use crate::ops::paged::{Room, listed};
 use crate::sim::{Gm, capacity};
 
 /// Bytes of half of L0A or L0B: products and transfers take turns in them.
 const HALF: u32 = 32 << 10;
 /// Bytes of results that a vector half carries at most.
 const CARRIED: u32 = 64 << 10;
-/// Bytes of UB for lists and what else is small.
-const SMALL: u32 = 6 << 10;
+/// Bytes of UB for what is small.
+const SMALL: u32 = 5 << 10;
+/// Blocks whose scales threads gather at once: a launch of theirs takes as long as a block does.
+const STRETCH: u32 = 4;
 /// Flags between cube and vectors, each with the next one the other way.
 const FLAGS: [u8; 4] = [0, 2, 4, 6];
 
@@ -39,6 +41,8 @@ pub(in crate::ops) struct Needs {
     pub(in crate::ops) heads: u32,
     /// Room in UB that unpacking takes; none where keys come from global memory.
     pub(in crate::ops) unpacking: Option<Room>,
+    /// Whether threads may gather scales.
+    pub(in crate::ops) threads: bool,
     /// Whether unpacked keys may go to L1 as they lie.
     pub(in crate::ops) direct: bool,
 }
@@ -59,6 +63,9 @@ pub(in crate::ops) struct Plan {
     pub(in crate::ops) piece: u32,
     /// Keys that are unpacked at once.
     pub(in crate::ops) unpacked: u32,
+    /// Whether threads gather scales: where a half's keys of a block are one piece, then for so many blocks at once.
+    pub(in crate::ops) threads: bool,
+    pub(in crate::ops) stretch: u32,
     /// Factor of the scores.
     pub(in crate::ops) scale: f32,
     /// Whether weights are rounded to bf16.
@@ -81,6 +88,11 @@ fn fractals(elem: Elem, rows: u32, cols: u32) -> u32 {
 
 fn rows_of(elem: Elem, rows: u32, cols: u32) -> u32 {
     Tile::rows_of(Space::Ub, 0, elem, rows, cols).end().next_multiple_of(32) as u32
+}
+
+/// Buffers of unpacked keys, where so many of a block's are unpacked at once.
+fn numbers(keys: u32, unpacked: u32) -> usize {
+    if unpacked * 2 == keys { 1 } else { 2 }
 }
 
 impl Plan {
@@ -136,15 +148,20 @@ impl Plan {
         let fixed =
             depth * scores + carried + 2 * rows_of(elem, own, keys) + narrow + 64 * own + 16 * keys + 4 * needs.heads;
         // Rather all of a half's keys at once than more columns.
-        let room = room(Space::Ub);
-        let (piece, unpacked) = [(256, 32), (128, 32), (256, 16), (128, 16), (128, 8), (64, 8), (32, 8), (16, 8)]
-            .map(|(piece, unpacked)| (value.next_multiple_of(16).min(piece), unpacked.min(keys / 2)))
-            .into_iter()
-            .find(|&(piece, unpacked)| {
-                let moving = 2 * rows_of(Elem::F32, own, piece);
-                let unpacking = needs.unpacking.map_or(0, |room| room.bytes(unpacked, unpacked * 2 == keys));
-                fixed + moving + unpacking + SMALL <= room
-            })?;
+        let (whole, beside_threads) = (room(Space::Ub), profile.figures.ub_threads as u32);
+        let (piece, unpacked, threads) =
+            [(256, 32), (128, 32), (256, 16), (128, 16), (128, 8), (64, 8), (32, 8), (16, 8)]
+                .map(|(piece, unpacked)| (value.next_multiple_of(16).min(piece), unpacked.min(keys / 2)))
+                .map(|(piece, unpacked)| (piece, unpacked, needs.threads && unpacked * 2 == keys))
+                .into_iter()
+                .find(|&(piece, unpacked, threads)| {
+                    let moving = 2 * rows_of(Elem::F32, own, piece);
+                    let (stretch, numbers) = (if threads { STRETCH } else { 1 }, numbers(keys, unpacked));
+                    let unpacking = needs.unpacking.map_or(0, |room| {
+                        room.bytes(unpacked, stretch, numbers as u32) + 8 * keys * listed(ahead, stretch)
+                    });
+                    fixed + moving + unpacking + SMALL <= if threads { beside_threads.min(whole) } else { whole }
+                })?;
         let post = |flag: usize, at: u32, bytes: u32, depth: u32| Post {
             flag: FLAGS[flag],
             at,
@@ -161,6 +178,8 @@ impl Plan {
             ahead,
             piece,
             unpacked,
+            threads,
+            stretch: if threads { STRETCH } else { 1 },
             scale: 1.0,
             rounded: false,
             sink: None,
@@ -187,6 +206,11 @@ impl Plan {
             fed.through = take("keys", keys * u64::from(self.needs.dim) * es, !self.needs.direct);
         }
         self
+    }
+
+    /// Buffers of unpacked keys on their way to the cube.
+    pub(in crate::ops) fn numbers(&self) -> usize {
+        numbers(self.keys, self.unpacked)
     }
 
     /// Bytes of keys and values of a block in L1.

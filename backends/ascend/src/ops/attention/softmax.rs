@@ -19,6 +19,25 @@ struct State {
     seen: Tile,
 }
 
+/// Columns of the results that are carried, which go out from where they are carried.
+struct Part {
+    /// As they come: the first column, and how many.
+    pieces: Vec<(u32, u32)>,
+    first: u32,
+    cols: u32,
+    carried: Queue,
+    at: u32,
+}
+
+impl Part {
+    fn new(cx: &mut Context<'_>, plan: &Plan, pieces: &[(u32, u32)]) -> Option<Part> {
+        let (&(first, _), cols) = (pieces.first()?, pieces.iter().map(|(_, cols)| cols).sum());
+        let bytes = Tile::rows_of(Space::Ub, 0, Elem::F32, plan.rows.div_ceil(2), cols).end().next_multiple_of(32);
+        let carried = Queue::new(cx, Pipe::V, Pipe::Mte3, Space::Ub, bytes as u32, 1);
+        Some(Part { pieces: pieces.to_vec(), first, cols, carried, at: 0 })
+    }
+}
+
 struct Softmax<'w, A> {
     work: &'w A,
     plan: &'w Plan,
@@ -27,9 +46,7 @@ struct Softmax<'w, A> {
     results: Sums,
     weights: Sender,
     weights_out: Queue,
-    /// Results, which go out from where they are carried.
-    carried: Queue,
-    carried_at: u32,
+    parts: Vec<Part>,
     states: Vec<State>,
     /// What each block's maximum makes of what was before.
     factors: Vec<Tile>,
@@ -57,13 +74,13 @@ pub(in crate::ops) fn vector<A: Attention, F: Feed>(
     let ahead = plan.ahead as isize;
     for at in -(ahead + 2)..steps.len() as isize + ahead {
         all.weights(cx, at, feed.as_ref());
+        // Between parts of the results, which else would fill their buffers and keep the cube from going on.
+        let last = all.parts.len().saturating_sub(1);
+        (0..last).for_each(|part| all.results(cx, at - ahead, part));
         if let Some(feed) = &mut feed {
             feed.unpack(cx, &steps, at + ahead + 1);
         }
-        all.results(cx, at - ahead);
-        if let Some(feed) = &mut feed {
-            feed.gather(cx, &steps);
-        }
+        all.results(cx, at - ahead, last);
     }
     all.close(cx);
     if let Some(feed) = feed {
@@ -78,7 +95,9 @@ impl<'w, A: Attention> Softmax<'w, A> {
         let own = plan.rows.div_ceil(2);
         let bytes = |elem, cols| Tile::rows_of(Space::Ub, 0, elem, own, cols).end().next_multiple_of(32) as u32;
         let weights_out = Queue::new(cx, Pipe::V, Pipe::Mte3, Space::Ub, bytes(plan.needs.elem, plan.keys), 2);
-        let carried = Queue::new(cx, Pipe::V, Pipe::Mte3, Space::Ub, bytes(Elem::F32, plan.needs.value), 1);
+        let pieces = plan.pieces();
+        let (upper, lower) = pieces.split_at(if plan.fed.is_some() { pieces.len() / 2 } else { 0 });
+        let parts = [upper, lower].into_iter().filter_map(|pieces| Part::new(cx, plan, pieces)).collect();
         let column = |cx: &mut Context<'_>| cx.ub(Elem::F32, own, 1);
         let state =
             |cx: &mut Context<'_>| State { largest: column(cx), denominator: column(cx), seen: cx.ub(Elem::I32, 1, 1) };
@@ -91,8 +110,7 @@ impl<'w, A: Attention> Softmax<'w, A> {
             results,
             weights: Sender::new(plan.weights),
             weights_out,
-            carried,
-            carried_at: 0,
+            parts,
             states: (0..=plan.ahead).map(|_| state(cx)).collect(),
             factors: (0..=plan.ahead).map(|_| column(cx)).collect(),
             narrow: if plan.rounded { cx.alloc(Space::Ub, bytes(Elem::BF16, plan.keys)) } else { 0 },
@@ -221,28 +239,28 @@ impl<'w, A: Attention> Softmax<'w, A> {
         cx.cast(rows, whole, Round::Even);
     }
 
-    /// Adds a block's results to those before; behind the last block, divides them and stores them.
-    fn results(&mut self, cx: &mut Context<'_>, at: isize) {
+    /// Adds a part of a block's results to those before; behind the last block, divides them and stores them.
+    fn results(&mut self, cx: &mut Context<'_>, at: isize, number: usize) {
         let Some((at, step)) = self.step(at) else { return };
         let (first, rows) = half_rows(cx.half(), step.rows);
-        let factor = self.factor(at, rows);
-        let (value, out) = (self.plan.needs.value, self.plan.needs.out);
+        let (factor, state) = (self.factor(at, rows), self.state(&step, rows));
+        let (all_rows, out) = (self.plan.rows, self.plan.needs.out);
+        let Some(part) = self.parts.get_mut(number) else { return };
         if step.first() && rows > 0 {
-            self.carried_at = self.carried.alloc(cx);
+            part.at = part.carried.alloc(cx);
         }
         // As far from row to row as all of a half's rows are.
-        let carried = Tile::rows_of(Space::Ub, self.carried_at, Elem::F32, self.plan.rows, value);
-        let carried = Tile { rows, ..carried };
-        for (col, cols) in self.plan.pieces() {
+        let carried = Tile { rows, ..Tile::rows_of(Space::Ub, part.at, Elem::F32, all_rows, part.cols) };
+        for &(col, cols) in &part.pieces {
             let more = self.results.take(cx, step.rows, cols);
             if rows > 0 {
-                let part = carried.col_range(col, cols);
+                let sums = carried.col_range(col - part.first, cols);
                 if step.first() {
-                    cx.copy(part, more);
+                    cx.copy(sums, more);
                 } else {
                     cx.fused(|cx| {
-                        cx.mul(part, part, factor);
-                        cx.add(part, part, more);
+                        cx.mul(sums, sums, factor);
+                        cx.add(sums, sums, more);
                     });
                 }
             }
@@ -251,23 +269,25 @@ impl<'w, A: Attention> Softmax<'w, A> {
         if !step.last || rows == 0 {
             return;
         }
-        let state = self.state(&step, rows);
         // Narrower results lie in the front of their rows.
         let narrow = carried.pitch * 32 / out.bits() as u32;
         let to = Tile { elem: out, pitch: narrow, ..carried };
         cx.fused(|cx| {
-            self.quotients(cx, &step, first, state);
+            if number == 0 {
+                self.quotients(cx, &step, first, state);
+            }
             cx.mul(carried, carried, state.denominator);
             if out != Elem::F32 {
                 cx.cast(to, carried, Round::Even);
             }
         });
-        self.carried.push(cx);
-        self.carried.pop(cx);
+        let Some(part) = self.parts.get_mut(number) else { return };
+        part.carried.push(cx);
+        part.carried.pop(cx);
         for (row, run) in self.work.outputs(&step, first, rows) {
-            cx.store(to.row_range(row, run.rows), run);
+            cx.store(to.row_range(row, run.rows), run.part(0, run.rows, part.first, part.cols));
         }
-        self.carried.free(cx);
+        part.carried.free(cx);
     }
 
     /// Makes factors of denominators: one over them with the sink, zero where there was no key.
@@ -297,7 +317,7 @@ impl<'w, A: Attention> Softmax<'w, A> {
         self.scores.close(cx);
         self.results.close(cx);
         self.weights_out.close(cx);
-        self.carried.close(cx);
+        self.parts.into_iter().for_each(|part| part.carried.close(cx));
         self.weights.close(cx, Pipe::Mte3);
     }
 }

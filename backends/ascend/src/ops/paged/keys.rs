@@ -8,26 +8,35 @@ use crate::machine::Space;
 use crate::ops::attention::{Feed, Plan, Step};
 use crate::ops::handoff::Sender;
 
-/// Rows of a list begin in UB at multiples of so many places.
-const UNIT: u32 = 8;
-
 /// Buffers of what is gathered.
 const GATHERED: usize = 2;
+/// Stretches whose lists are loaded before threads go by them: the next, and one for each buffer of what is gathered.
+const LISTED: usize = GATHERED + 1;
 
 /// Keys of a block that are gathered and unpacked at once. A block of which this half has none has one piece without keys.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 struct Piece {
     step: usize,
     scope: usize,
     /// Row of the block, and how many.
     row: u32,
     keys: u32,
+    /// Which stretch its block is of.
+    stretch: usize,
 }
 
-/// Where scales come to: by threads of the scalar unit, which may gather while other engines have something to do; or as the
-/// data do.
+/// Blocks whose lists are loaded at once, and whose scales come at once: of several each has one piece, alike in all of them.
+#[derive(Clone, Copy, Debug)]
+struct Stretch {
+    /// Step of the first block, and how many there are.
+    first: usize,
+    blocks: usize,
+    keys: u32,
+}
+
+/// Where scales come to: by threads of the scalar unit, a stretch at once; or as the data do.
 enum Scales {
-    Threads { queue: Queue, listed: [u8; GATHERED], turn: usize },
+    Threads { queue: Queue, listed: [u8; LISTED], at: u32 },
     Rows([u32; GATHERED]),
 }
 
@@ -36,8 +45,8 @@ impl Scales {
         if !threads {
             return Scales::Rows([(); GATHERED].map(|()| cx.alloc(Space::Ub, bytes)));
         }
-        let queue = Queue::new(cx, Pipe::S, Pipe::V, Space::Ub, bytes, GATHERED);
-        Scales::Threads { queue, listed: [(); GATHERED].map(|()| cx.flag(Pipe::Mte2, Pipe::S)), turn: 0 }
+        let queue = Queue::new(cx, Pipe::S, Pipe::V, Space::Ub, bytes, 2);
+        Scales::Threads { queue, listed: [(); LISTED].map(|()| cx.flag(Pipe::Mte2, Pipe::S)), at: 0 }
     }
 }
 
@@ -49,6 +58,9 @@ pub(in crate::ops) struct Keys<'w> {
     /// Row of the core's that a step is for.
     row_of: Box<dyn Fn(&Step) -> u64 + 'w>,
     unpackers: Vec<Unpacker>,
+    stretches: Vec<Stretch>,
+    /// How many stretches' lists are loaded.
+    listed: usize,
     /// All pieces of this half, and how many are gathered and unpacked.
     pieces: Vec<Piece>,
     gathered: usize,
@@ -58,9 +70,13 @@ pub(in crate::ops) struct Keys<'w> {
     numbers: Queue,
     sender: Sender,
     /// Lists of blocks that are under way, elements' and scales' rows; the first say which keys there are.
-    places: Vec<[Tile; 2]>,
-    /// Places of a piece that does not begin where a list can.
-    moved: [Tile; 2],
+    places: [Tile; 2],
+}
+
+/// Blocks whose lists are in UB: those from the one whose scores come next to the one that is gathered next, and two
+/// stretches from there on, the second ahead of its time.
+pub(in crate::ops) fn listed(ahead: usize, stretch: u32) -> u32 {
+    (ahead + GATHERED) as u32 + 2 * stretch
 }
 
 impl<'w> Keys<'w> {
@@ -74,35 +90,33 @@ impl<'w> Keys<'w> {
     ) -> Option<Keys<'w>> {
         let (elem, keys) = (plan.needs.elem, plan.unpacked);
         let room = Room::of(scopes.iter().map(|scope| scope.format), elem, cx.is_950());
-        let block = |cx: &mut Context<'_>, keys| [(); 2].map(|()| cx.ub(Elem::I32, 1, keys));
         let between = cx.alloc(Space::Ub, (room.between * keys).max(32));
         let unpackers: Vec<Unpacker> =
             scopes.iter().map(|scope| Unpacker::new(cx, scope, elem, keys, between)).collect();
-        // Threads gather where a half's keys of a block are one piece: then they have the time of a whole step.
-        let once = keys * 2 == plan.keys;
-        let threads = cx.is_950() && once && scopes.iter().all(|scope| scope.scales().is_some());
+        let places = listed(plan.ahead, plan.stretch) * plan.keys;
         Some(Keys {
             scopes,
             lists,
             plan,
             row_of,
+            stretches: Vec::new(),
+            listed: 0,
             pieces: Vec::new(),
             gathered: 0,
             unpacked: 0,
             data: Queue::new(cx, Pipe::Mte2, Pipe::V, Space::Ub, room.data * keys, GATHERED),
-            scales: Scales::new(cx, (room.scales * keys).max(32), threads),
-            numbers: Queue::new(cx, Pipe::V, Pipe::Mte3, Space::Ub, room.numbers * keys, if once { 1 } else { 2 }),
+            scales: Scales::new(cx, (room.scales * keys * plan.stretch).max(32), plan.threads),
+            numbers: Queue::new(cx, Pipe::V, Pipe::Mte3, Space::Ub, room.numbers * keys, plan.numbers()),
             sender: Sender::new(plan.fed?),
             unpackers,
-            // A block's list comes up to two steps before its keys go, which go ahead of its scores.
-            places: (0..plan.ahead + 4).map(|_| block(cx, plan.keys)).collect(),
-            moved: block(cx, plan.unpacked),
+            places: [(); 2].map(|()| cx.ub(Elem::I32, 1, places)),
         })
     }
 
     /// This half's pieces of a step's keys.
     fn pieces_of(&self, half: usize, number: usize, step: &Step) -> Vec<Piece> {
         let (start, mut pieces) = (step.block as u32 * self.plan.keys, Vec::new());
+        let piece = |scope, row, keys| Piece { step: number, scope, row, keys, stretch: 0 };
         for (scope, Scope { start: first, .. }) in self.scopes.iter().enumerate() {
             // Places between scopes, and the one that there is even where lists have none, are those of the scope before.
             let end = self.scopes.get(scope + 1).map_or(u32::MAX, |next| next.start);
@@ -110,98 +124,150 @@ impl<'w> Keys<'w> {
             if from >= to {
                 continue;
             }
-            let upper = (to - from).div_ceil(2).next_multiple_of(UNIT).min(to - from);
+            let upper = (to - from).div_ceil(2);
             let (from, to) = if half == 0 { (from, from + upper) } else { (from + upper, to) };
             for first in (from..to).step_by(self.plan.unpacked as usize) {
-                let keys = self.plan.unpacked.min(to - first);
-                pieces.push(Piece { step: number, scope, row: first - start, keys });
+                pieces.push(piece(scope, first - start, self.plan.unpacked.min(to - first)));
             }
         }
         if pieces.is_empty() {
-            pieces.push(Piece { step: number, scope: 0, row: 0, keys: 0 });
+            pieces.push(piece(0, 0, 0));
         }
         pieces
     }
 
-    fn places(&self, at: usize, keys: u32) -> [Tile; 2] {
-        self.places[at % self.places.len()].map(|tile| Tile { cols: keys, ..tile })
+    /// All pieces, and the stretches that their blocks are.
+    fn divide(&mut self, half: usize, steps: &[Step]) {
+        let room = listed(self.plan.ahead, self.plan.stretch) as usize;
+        for (number, step) in steps.iter().enumerate() {
+            let mut pieces = self.pieces_of(half, number, step);
+            let before = self.pieces.last().filter(|_| !step.first());
+            let alike = match (before, pieces.as_slice()) {
+                (Some(before), [one]) => {
+                    let Piece { step, stretch, .. } = *before;
+                    *before == Piece { step, stretch, ..*one } && step + 1 == number
+                }
+                _ => false,
+            };
+            let several = self.pieces.iter().rev().take_while(|piece| piece.step + 1 == number).count() > 1;
+            let last = self.stretches.last_mut().filter(|last| {
+                // Nothing can begin before the first stretch is there: it is short.
+                let most = if last.first == 0 { self.plan.stretch.div_ceil(2) } else { self.plan.stretch };
+                let more = last.blocks < most as usize && last.keys == last.blocks as u32 * self.plan.keys;
+                // Lists lie one behind the other.
+                more && alike && !several && step.keys == self.plan.keys && !number.is_multiple_of(room)
+            });
+            match last {
+                Some(last) => (last.blocks, last.keys) = (last.blocks + 1, last.keys + step.keys),
+                None => self.stretches.push(Stretch { first: number, blocks: 1, keys: step.keys }),
+            }
+            pieces.iter_mut().for_each(|piece| piece.stretch = self.stretches.len() - 1);
+            self.pieces.extend(pieces);
+        }
+    }
+
+    /// Places of a block, from one of its rows on.
+    fn places(&self, step: usize, row: u32, keys: u32) -> [Tile; 2] {
+        let room = listed(self.plan.ahead, self.plan.stretch) as usize;
+        let first = (step % room) as u32 * self.plan.keys + row;
+        self.places.map(|tile| Tile { at: tile.at + 4 * first, cols: keys, ..tile })
+    }
+
+    /// Loads the lists of the next stretch.
+    fn load_lists(&mut self, cx: &mut Context<'_>, steps: &[Step]) {
+        let Some(Stretch { first, keys, .. }) = self.stretches.get(self.listed).copied() else { return };
+        let (row, start) = ((self.row_of)(&steps[first]), steps[first].block as u32 * self.plan.keys);
+        let tiles = self.places(first, 0, keys);
+        for (scales, tile) in tiles.into_iter().enumerate().take(1 + usize::from(self.lists.scaled)) {
+            cx.load_ub(self.lists.part(cx.core(), row, scales == 1, start, keys), tile);
+        }
+        if let Scales::Threads { listed, .. } = &self.scales {
+            cx.set_flag(Pipe::Mte2, Pipe::S, listed[self.listed % LISTED]);
+        }
+        self.listed += 1;
     }
 
     /// Gathers the next piece, once the one is unpacked that was in its place.
     fn gather_piece(&mut self, cx: &mut Context<'_>, steps: &[Step]) {
         let Some(piece) = self.pieces.get(self.gathered).copied() else { return };
-        let new = self.gathered == 0 || self.pieces[self.gathered - 1].step != piece.step;
         let turn = self.gathered;
         self.gathered += 1;
-        let step = &steps[piece.step];
-        let (row, start) = ((self.row_of)(step), step.block as u32 * self.plan.keys);
-        let (core, lists) = (cx.core(), self.lists);
-        let all_scaled = self.scopes.iter().all(|scope| scope.scales().is_some());
-        let [list, scales] = self.places(piece.step, step.keys);
-        // The buffer that is waited for says that the block is through whose list was here.
+        // The buffer that is waited for says that the blocks are through whose lists were here.
         let data = self.data.alloc(cx);
-        if new {
-            cx.load_ub(lists.part(core, row, false, start, step.keys), list);
-            if all_scaled {
-                cx.load_ub(lists.part(core, row, true, start, step.keys), scales);
-            }
+        while self.listed < (piece.stretch + 2).min(self.stretches.len()) {
+            self.load_lists(cx, steps);
         }
-        let aligned = piece.row.is_multiple_of(UNIT);
-        let mut rows = [list, scales].map(|tile| Tile { at: tile.at + 4 * piece.row, cols: piece.keys, ..tile });
-        for (kind, there) in [true, all_scaled].into_iter().enumerate() {
-            let wanted = kind == 0 || self.scopes[piece.scope].scales().is_some();
-            if piece.keys > 0 && wanted && !(aligned && there) {
-                rows[kind] = Tile { cols: piece.keys, ..self.moved[kind] };
-                cx.load_ub(lists.part(core, row, kind == 1, start + piece.row, piece.keys), rows[kind]);
-            }
-        }
+        let rows = self.places(piece.step, piece.row, piece.keys);
         let parts = &self.unpackers[piece.scope].parts;
-        // Threads do the scales, whose rows are short; but not by a list that soon is another.
-        let threads = match &mut self.scales {
-            Scales::Threads { queue, listed, turn } => {
-                let flag = listed[*turn % GATHERED];
-                *turn += 1;
-                cx.set_flag(Pipe::Mte2, Pipe::S, flag);
-                let scales = queue.alloc(cx);
-                cx.wait_flag(Pipe::Mte2, Pipe::S, flag);
-                scales
-            }
-            Scales::Rows(places) => places[turn % GATHERED],
-        };
-        let by_threads = matches!(self.scales, Scales::Threads { .. }) && aligned;
-        for (to, (places, of_scales)) in parts.tiles(data, threads, piece.keys).into_iter().zip(&parts.parts) {
-            let index = rows[usize::from(*of_scales)];
-            if piece.keys == 0 {
-                continue;
-            }
-            if by_threads && *of_scales {
-                cx.push(Body::SimtGather { from: places.rows, index, to });
-            } else {
-                cx.gather_rows(places.rows, index, to);
+        let scales = if let Scales::Rows(places) = &self.scales { Some(places[turn % GATHERED]) } else { None };
+        let tiles = parts.tiles(data, scales.unwrap_or_default(), piece.keys);
+        for (to, (places, of_scales)) in tiles.into_iter().zip(&parts.parts) {
+            if piece.keys > 0 && (!of_scales || scales.is_some()) {
+                cx.gather_rows(places.rows, rows[usize::from(*of_scales)], to);
             }
         }
         self.data.push(cx);
-        if let Scales::Threads { queue, .. } = &mut self.scales {
-            queue.push(cx);
+    }
+
+    /// Has threads gather the scales of the next piece's stretch, once those of the one before last are used. What other
+    /// engines do in the meantime was issued before.
+    fn gather_scales(&mut self, cx: &mut Context<'_>) {
+        let first = self.pieces[self.unpacked];
+        let stretch = self.stretches[first.stretch];
+        let pieces: Vec<Piece> =
+            self.pieces[self.unpacked..].iter().take_while(|piece| piece.step == first.step).copied().collect();
+        let lists: Vec<Tile> = pieces.iter().map(|piece| self.places(piece.step, piece.row, piece.keys)[1]).collect();
+        let Scales::Threads { queue, listed, at } = &mut self.scales else { return };
+        let place = queue.alloc(cx);
+        cx.wait_flag(Pipe::Mte2, Pipe::S, listed[first.stretch % LISTED]);
+        *at = place;
+        let mut place = place;
+        for (piece, list) in pieces.iter().zip(lists).filter(|(piece, _)| piece.keys > 0) {
+            let Some((from, to)) = self.unpackers[piece.scope].parts.scales(place, stretch.blocks as u32 * piece.keys)
+            else {
+                continue;
+            };
+            let index = Tile { rows: stretch.blocks as u32, pitch: self.plan.keys, ..list };
+            cx.push(Body::SimtGather { from, index, to });
+            place += to.rows * to.pitch;
+        }
+        queue.push(cx);
+        queue.pop(cx);
+    }
+
+    /// Gathers as many pieces ahead as there are buffers.
+    fn gather(&mut self, cx: &mut Context<'_>, steps: &[Step]) {
+        while self.gathered < (self.unpacked + GATHERED).min(self.pieces.len()) {
+            self.gather_piece(cx, steps);
         }
     }
 
     fn unpack_piece(&mut self, cx: &mut Context<'_>, step: &Step, piece: &Piece) {
         let turn = self.unpacked;
+        let of_stretch = |turn: Option<usize>| {
+            turn.and_then(|turn| self.pieces.get(turn)).is_some_and(|other| other.stretch == piece.stretch)
+        };
+        let (first, last) = (!of_stretch(turn.checked_sub(1)), !of_stretch(turn.checked_add(1)));
+        if first {
+            self.gather_scales(cx);
+        }
         self.unpacked += 1;
         let data = self.data.pop(cx);
-        let scales = match &mut self.scales {
-            Scales::Threads { queue, .. } => queue.pop(cx),
+        let scales = match &self.scales {
+            Scales::Threads { at, .. } => *at,
             Scales::Rows(places) => places[turn % GATHERED],
         };
+        let unpacker = &self.unpackers[piece.scope];
         let mut rows = Vec::new();
         if piece.keys > 0 {
-            let unpacker = &self.unpackers[piece.scope];
             let to = self.numbers.alloc(cx);
             rows = unpacker.unpack(cx, &unpacker.parts.tiles(data, scales, piece.keys), to);
         }
-        if let Scales::Threads { queue, .. } = &mut self.scales {
-            queue.free(cx);
+        if let Scales::Threads { queue, at, .. } = &mut self.scales {
+            *at += unpacker.parts.scales(scales, piece.keys).map_or(0, |(_, tile)| tile.rows * tile.pitch);
+            if last {
+                queue.free(cx);
+            }
         }
         self.data.free(cx);
         if piece.keys > 0 {
@@ -218,38 +284,21 @@ impl<'w> Keys<'w> {
 impl Feed for Keys<'_> {
     fn unpack(&mut self, cx: &mut Context<'_>, steps: &[Step], number: isize) {
         if self.pieces.is_empty() {
-            let pieces = steps.iter().enumerate().flat_map(|(number, step)| self.pieces_of(cx.half(), number, step));
-            self.pieces = pieces.collect();
+            self.divide(cx.half(), steps);
         }
         let Some(number) = usize::try_from(number).ok().filter(|number| *number < steps.len()) else { return };
-        let threads = matches!(self.scales, Scales::Threads { .. });
         self.sender.begin(cx, Pipe::Mte3);
         while let Some(piece) = self.pieces.get(self.unpacked).copied().filter(|piece| piece.step == number) {
-            if self.gathered == self.unpacked {
-                self.gather_piece(cx, steps);
-            }
+            self.gather(cx, steps);
             self.unpack_piece(cx, &steps[number], &piece);
             // As soon as a buffer is free, so that what else is loaded does not wait for long.
-            if !threads {
-                self.gather(cx, steps);
-            }
+            self.gather(cx, steps);
         }
         self.sender.end(cx, Pipe::Mte3);
     }
 
-    /// By threads one piece, into a buffer that was free before this step: the scalar unit, which waits for it, has issued
-    /// what the others do in the meantime.
-    fn gather(&mut self, cx: &mut Context<'_>, steps: &[Step]) {
-        // At the beginning all buffers are free.
-        let few = self.gathered > 0 && matches!(self.scales, Scales::Threads { .. });
-        let ahead = if few { 1 } else { GATHERED };
-        while self.gathered < (self.unpacked + ahead).min(self.pieces.len()) {
-            self.gather_piece(cx, steps);
-        }
-    }
-
     fn present(&self, step: usize, keys: u32) -> Tile {
-        self.places(step, keys)[0]
+        self.places(step, 0, keys)[0]
     }
 
     fn close(self, cx: &mut Context<'_>) {

@@ -14,7 +14,7 @@ const PIECE: u32 = 4096;
 const RESOLVED: u8 = 8;
 
 /// Where resolved lists lie: for each row of a core two, of its elements' rows and of its scales' rows. A place without a key
-/// is -1 in both.
+/// is -1 in both; one of a scope without scales is in the second what it is in the first.
 #[derive(Clone, Copy, Debug)]
 pub(in crate::ops) struct Lists {
     pub(in crate::ops) region: u16,
@@ -22,6 +22,8 @@ pub(in crate::ops) struct Lists {
     pub(in crate::ops) rows: u64,
     /// Places of a list, of all scopes.
     pub(in crate::ops) places: u32,
+    /// Whether there are second ones: whether a scope has scales.
+    pub(in crate::ops) scaled: bool,
 }
 
 impl Lists {
@@ -54,8 +56,8 @@ pub(in crate::ops) fn resolve(cx: &mut Context<'_>, scopes: &[Scope], lists: &Li
     let width = scopes.iter().map(|scope| scope.table.cols).max().unwrap_or(1).clamp(1, PIECE);
     let mut resolver = Resolver {
         scopes,
-        entries: Queue::new(cx, Pipe::Mte2, Pipe::V, Space::Ub, 4 * PLACES, 1),
-        table: Queue::new(cx, Pipe::Mte2, Pipe::V, Space::Ub, 4 * width.next_multiple_of(8), 1),
+        entries: Queue::new(cx, Pipe::Mte2, Pipe::V, Space::Ub, 4 * PLACES, 2),
+        table: Queue::new(cx, Pipe::Mte2, Pipe::V, Space::Ub, 4 * width.next_multiple_of(8), 2),
         out: Queue::new(cx, Pipe::V, Pipe::Mte3, Space::Ub, 8 * PLACES, 2),
         held: None,
         page: cx.ub(Elem::I32, 1, PLACES),
@@ -114,12 +116,13 @@ impl Resolver<'_> {
             }
             let at = self.out.alloc(cx);
             let outs = [list(at, count), list(at + 4 * PLACES, count)];
-            let places = [Some(scope.data(0, 0)), scope.scales()];
+            let data = scope.data(0, 0);
+            let places = [data, scope.scales().unwrap_or(data)];
+            let lists_of = 1 + usize::from(lists.scaled);
             cx.fused(|cx| {
                 cx.select(page, (page, Cmp::Ge, scope.pool.2 as i32), -1, page);
                 cx.and(entries, entries, PAGE_MASK);
-                for (out, places) in outs.iter().zip(places) {
-                    let Some(places) = places else { continue };
+                for (out, places) in outs.iter().zip(places).take(lists_of) {
                     cx.mul(more, entries, places.per_entry);
                     cx.mul(*out, page, places.per_page);
                     cx.add(*out, *out, more);
@@ -129,10 +132,8 @@ impl Resolver<'_> {
             self.entries.free(cx);
             self.out.push(cx);
             self.out.pop(cx);
-            for (scales, (out, places)) in outs.iter().zip(places).enumerate() {
-                if places.is_some() {
-                    cx.store(*out, lists.part(cx.core(), local, scales == 1, scope.start + first, count));
-                }
+            for (scales, out) in outs.iter().enumerate().take(lists_of) {
+                cx.store(*out, lists.part(cx.core(), local, scales == 1, scope.start + first, count));
             }
             self.out.free(cx);
         }
@@ -145,7 +146,7 @@ impl Resolver<'_> {
         cx.bcast(none, -1);
         self.out.push(cx);
         self.out.pop(cx);
-        for scales in [false, true] {
+        for scales in [false, true].into_iter().take(1 + usize::from(lists.scaled)) {
             cx.store(none, lists.part(cx.core(), local, scales, first, count));
         }
         self.out.free(cx);

@@ -2,7 +2,7 @@
 
 use super::Places;
 use super::Scope;
-use crate::isa::{Elem, MX_GROUP, Round, Tile};
+use crate::isa::{Elem, Global, MX_GROUP, Round, Tile};
 use crate::kernel::Context;
 use crate::layout::Layout;
 use crate::machine::Space;
@@ -52,6 +52,12 @@ impl Parts {
         .collect::<Vec<_>>();
         parts.extend(scope.scales().map(|scales| (scales, true)));
         Parts { parts, format }
+    }
+
+    /// Rows of scales, and where those of so many entries lie.
+    pub(in crate::ops) fn scales(&self, at: u32, rows: u32) -> Option<(Global, Tile)> {
+        let (places, _) = self.parts.iter().find(|(_, of_scales)| *of_scales)?;
+        Some((places.rows, bytes(at, rows, places.rows.cols)))
     }
 
     /// Where the parts of so many entries lie in a buffer of data and one of scales.
@@ -113,10 +119,9 @@ impl Room {
         })
     }
 
-    /// Bytes for `keys` at once: two buffers of what comes, and two of numbers where there is more than one piece to a block.
-    pub(in crate::ops) fn bytes(&self, keys: u32, once: bool) -> u32 {
-        let numbers = if once { 1 } else { 2 };
-        keys * (2 * (self.data + self.scales) + self.between + numbers * self.numbers)
+    /// Bytes for `keys` at once: two buffers of what comes, with scales of a `stretch` of as many keys, and so many of numbers.
+    pub(in crate::ops) fn bytes(&self, keys: u32, stretch: u32, numbers: u32) -> u32 {
+        keys * (2 * (self.data + stretch * self.scales) + self.between + numbers * self.numbers)
     }
 }
 

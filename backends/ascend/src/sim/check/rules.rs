@@ -59,7 +59,8 @@ fn tiles(body: &Body, f: &mut impl FnMut(&Tile)) {
         | Body::LoadScale(_, to)
         | Body::LoadL0Gm(_, to)
         | Body::FillL1(to, _) => f(to),
-        Body::GatherRows { index, to, .. } | Body::SimtGather { index, to, .. } => [index, to].into_iter().for_each(f),
+        // Lists are read number by number.
+        Body::GatherRows { to, .. } | Body::SimtGather { to, .. } => f(to),
         Body::LoadL0a(a, b, _)
         | Body::LoadL0b(a, b, _)
         | Body::LoadL0aMx(a, b)
@@ -200,8 +201,12 @@ fn transfer(profile: &Profile, body: &Body, wrong: &mut impl FnMut(Code, String)
             layout(to, Layout::Nd, "the tile", wrong);
             let rows = index.count() as u32;
             same("the tile", (rows, from.cols, from.elem), sizes(to), wrong);
-            if index.elem != Elem::I32 || index.blocks().count > 1 {
+            let gaps = index.blocks().count > 1 && matches!(body, Body::GatherRows { .. });
+            if index.elem != Elem::I32 || gaps {
                 wrong(Code::WrongLayout, format!("a list of rows is i32 without gaps; got {}", index.elem));
+            }
+            if !index.at.is_multiple_of(4) {
+                wrong(Code::Misaligned, format!("a list begins at a multiple of 4 bytes; got {}", index.at));
             }
         }
         Body::LoadL0a(from, to, turned) => {

@@ -32,14 +32,16 @@ pub(crate) fn work(profile: &Profile, instr: &Instr) -> Work {
     match &instr.body {
         Body::LoadUb(from, _) => load(figures, from, figures.burst_ub, figures.mte2_ub),
         Body::LoadNdDma(from, ..) => load(figures, from, figures.burst_ub, figures.mte2_ub),
-        // A row costs what a transfer of its own costs.
+        // Two rows, as two bursts, cost what a transfer of its own costs.
         Body::GatherRows { from, to, .. } => {
-            let each = figures.mte2_issue + row(figures, from, figures.burst_ub, figures.mte2_ub);
-            rows(from, to, figures.mte2_issue, each)
+            let pairs = to.rows.div_ceil(2).saturating_sub(1);
+            let row = row(figures, from, figures.burst_ub, figures.mte2_ub);
+            rows(from, to, figures.mte2_issue, f64::from(pairs) * figures.mte2_issue + f64::from(to.rows) * row)
         }
         // Threads load lines through their cache.
         Body::SimtGather { from, to, .. } => {
-            rows(from, to, figures.simt_launch, row(figures, from, 0.0, figures.simt_gather))
+            let row = row(figures, from, 0.0, figures.simt_gather);
+            rows(from, to, figures.simt_launch, f64::from(to.rows) * row)
         }
         Body::LoadScale(from, _) => load(figures, from, figures.burst_scale, figures.mte2_l1),
         Body::LoadNd2Nz(from, _) | Body::LoadL0Gm(from, _) | Body::LoadNz(from, _) => {
@@ -119,14 +121,14 @@ fn row(figures: &Figures, from: &Global, burst: f64, port: f64) -> f64 {
     bursts(figures, &Blocks { at: from.at, len, count: 1, pitch: 0 }, burst, port)
 }
 
-/// Rows by a list, wherever they are: as many, each of so many cycles.
-fn rows(from: &Global, to: &Tile, issue: f64, each: f64) -> Work {
+/// Rows by a list, wherever they are: so many cycles for all of them.
+fn rows(from: &Global, to: &Tile, issue: f64, port: f64) -> Work {
     let len = from.elem.bytes(from.cols as usize) as u64;
     let count = u64::from(to.rows);
     // Which rows is known to the launch alone: they are taken to lie evenly over all there are.
     let pitch = (u64::from(from.rows) / count.max(1)).max(1) * from.pitch;
     let blocks = Blocks { at: from.at, len, count, pitch };
-    Work::Transfer(Transfer { region: from.region, blocks, issue, port: count as f64 * each, write: false })
+    Work::Transfer(Transfer { region: from.region, blocks, issue, port, write: false })
 }
 
 fn store(to: &Global, issue: f64, port: f64) -> Work {

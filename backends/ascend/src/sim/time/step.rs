@@ -36,11 +36,25 @@ pub(crate) struct Steps {
     /// By engine: which are its own.
     pub(super) lists: [Vec<u32>; Pipe::ALL.len()],
     pub(super) transfers: Vec<Transfer>,
+    /// Instructions of the scalar unit that those before it take to be issued; behind the last, of all.
+    pub(super) issued: Vec<u32>,
+}
+
+/// Instructions of the scalar unit for a row by a list: its number is loaded, multiplied, added to a place.
+const ROW: u32 = 3;
+
+/// Instructions of the scalar unit that issue one.
+fn issues(body: &Body) -> u32 {
+    match body {
+        Body::GatherRows { to, .. } => ROW * to.rows + to.rows.div_ceil(2).max(1),
+        _ => 1,
+    }
 }
 
 impl Steps {
     pub(super) fn of(profile: &Profile, instrs: &[Instr]) -> Steps {
-        let mut steps = Steps::default();
+        let mut steps = Steps { issued: vec![0], ..Steps::default() };
+        let mut issued = 0;
         let mut kept = Kept::default();
         for (index, instr) in instrs.iter().enumerate() {
             match instr.pipe() {
@@ -66,6 +80,8 @@ impl Steps {
                     Work::Local(cycles) => What::Local(cycles),
                 },
             };
+            issued += issues(&instr.body);
+            steps.issued.push(issued);
             steps.all.push(Step { what, couple: Couple::of(&instr.body) });
         }
         steps

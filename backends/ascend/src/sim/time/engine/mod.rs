@@ -202,7 +202,8 @@ impl<'a> Machine<'a> {
                 return false;
             }
         }
-        let issued = unit.issue.1 + index.saturating_sub(unit.issue.0) as f64 * self.figures.scalar;
+        let issues = |index: usize| f64::from(steps.issued.get(index).copied().unwrap_or_default());
+        let issued = unit.issue.1 + (issues(index) - issues(unit.issue.0)).max(0.0) * self.figures.scalar;
         if issued > self.now {
             self.at(issued, Event::Wake(half));
             return false;
