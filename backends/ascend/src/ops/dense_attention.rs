@@ -15,8 +15,10 @@ use anychip_core::host::{read, write};
 use anychip_core::ops::{self, Operation};
 use anychip_core::{DType, Error, Matrix, Numerics, Result, Support, Tensor};
 
-/// Keys of a block.
+/// Keys of a block. The 910B's vectors take long for a row's maximum and sum, and its scores go through global memory: there
+/// more keys share them.
 const KEYS: u32 = 128;
+const OLD_KEYS: u32 = 256;
 
 pub(crate) fn supports(op: &ops::DenseAttention, npu: &Npu) -> Support {
     if op.out.count() == 0 || op.k.size(1) == 0 || plan(op, npu).is_some() {
@@ -49,7 +51,7 @@ fn plan(op: &ops::DenseAttention, npu: &Npu) -> Option<Plan> {
         value: op.v.size(3) as u32,
         shared: false,
         rows: rows.min(1 << 16) as u32,
-        keys: KEYS.min(keys as u32),
+        keys: if npu.is_950() { KEYS } else { OLD_KEYS }.min(keys as u32),
         fixed: false,
         out: elem(&op.out),
         heads: op.q.size(2) as u32,
@@ -230,9 +232,12 @@ impl Attention for DenseAttention {
         }
     }
 
-    fn load_keys(&self, cx: &mut Context<'_>, step: &Step, keys: Tile, values: Tile) {
-        cx.load_nd2nz(self.keys(self.k, step, keys.cols), keys);
-        cx.load_nd2nz(self.keys(self.v, step, values.cols), values);
+    fn load_keys(&self, cx: &mut Context<'_>, step: &Step, to: Tile) {
+        cx.load_nd2nz(self.keys(self.k, step, to.cols), to);
+    }
+
+    fn load_values(&self, cx: &mut Context<'_>, step: &Step, to: Tile) {
+        cx.load_nd2nz(self.keys(self.v, step, to.cols), to);
     }
 
     fn outputs(&self, step: &Step, first: u32, rows: u32) -> Vec<Run> {

@@ -92,16 +92,22 @@ impl Sender {
     #[track_caller]
     pub(super) fn results(&mut self, cx: &mut Context<'_>, from: Tile, elem: Elem, relu: bool) {
         self.begin(cx, Pipe::Fix);
+        self.columns(cx, from, elem, relu, from.cols, 0);
+        self.end(cx, Pipe::Fix);
+    }
+
+    /// Columns of the `cols` that the buffer has, from one of them on.
+    #[track_caller]
+    pub(super) fn columns(&mut self, cx: &mut Context<'_>, from: Tile, elem: Elem, relu: bool, cols: u32, col: u32) {
         let turn = self.begun - 1;
-        let to = match self.post.global(cx, turn, elem, from.rows, from.cols) {
-            Some(to) => FixTo::Gm(to),
+        let to = match self.post.global(cx, turn, elem, from.rows, cols) {
+            Some(to) => FixTo::Gm(to.part(0, from.rows, col, from.cols)),
             None => {
-                let to = Tile::rows_of(Space::Ub, self.post.place(turn), elem, from.rows, from.cols);
-                FixTo::Ub(to, FixHalf::Split)
+                let to = Tile::rows_of(Space::Ub, self.post.place(turn), elem, from.rows, cols);
+                FixTo::Ub(to.col_range(col, from.cols), FixHalf::Split)
             }
         };
         cx.push(Body::Fix(Fix { from, to, quant: Quant::None, relu, atomic: false, unit_flag: UnitFlag::Off }));
-        self.end(cx, Pipe::Fix);
     }
 
     /// Some rows and columns of the `whole` rows x columns that the buffer has, from UB to the cube.

@@ -195,7 +195,9 @@ impl Attention for SparseAttention {
         cx.load_nd2nz(self.matrix(self.q, to.elem, step), to);
     }
 
-    fn load_keys(&self, _cx: &mut Context<'_>, _step: &Step, _keys: Tile, _values: Tile) {}
+    fn load_keys(&self, _cx: &mut Context<'_>, _step: &Step, _to: Tile) {}
+
+    fn load_values(&self, _cx: &mut Context<'_>, _step: &Step, _to: Tile) {}
 
     fn outputs(&self, step: &Step, first: u32, rows: u32) -> Vec<Run> {
         let all = self.matrix(self.out, self.plan.needs.out, step);

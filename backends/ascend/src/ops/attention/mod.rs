@@ -6,7 +6,8 @@
 //! the cube is [`ahead`](Plan::ahead) blocks further with `S` than with `O`, so that it has something to do while the vectors
 //! compute.
 //!
-//! Keys and values lie in L1 from `S` to `O`. They come from global memory, or from the vectors, which unpack them.
+//! Keys lie in L1 until `S` is computed, values until `O` is; keys that are the values as well until then. They come from global
+//! memory, or from the vectors, which unpack them.
 
 mod cube;
 mod plan;
@@ -62,8 +63,11 @@ pub(super) trait Attention: Sync {
     /// Loads queries to L1.
     fn load_queries(&self, cx: &mut Context<'_>, step: &Step, to: Tile);
 
-    /// Loads keys and values to L1, where they do not come from the vectors.
-    fn load_keys(&self, cx: &mut Context<'_>, step: &Step, keys: Tile, values: Tile);
+    /// Loads keys to L1, where they do not come from the vectors.
+    fn load_keys(&self, cx: &mut Context<'_>, step: &Step, to: Tile);
+
+    /// Loads values to L1, where they are no keys.
+    fn load_values(&self, cx: &mut Context<'_>, step: &Step, to: Tile);
 
     /// Where `rows` rows of the step's result go, from `first` on.
     fn outputs(&self, step: &Step, first: u32, rows: u32) -> Vec<Run>;

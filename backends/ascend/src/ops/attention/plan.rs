@@ -53,10 +53,15 @@ pub(in crate::ops) struct Plan {
     pub(in crate::ops) needs: Needs,
     /// Rows of queries at most.
     pub(in crate::ops) rows: u32,
-    /// Keys of a block at most.
+    /// Keys of a block at most, which share a maximum.
     pub(in crate::ops) keys: u32,
-    /// Buffers of keys and values in L1.
+    /// Keys that are multiplied at once.
+    pub(in crate::ops) part: u32,
+    /// Buffers of keys in L1, and of values: none where keys are the values.
     pub(in crate::ops) buffers: usize,
+    pub(in crate::ops) value_buffers: usize,
+    /// Buffers of queries. That one is free again follows from those of keys.
+    pub(in crate::ops) query_buffers: usize,
     /// Blocks that `S` is ahead of `O`.
     pub(in crate::ops) ahead: usize,
     /// Columns of results that go to the vectors at once.
@@ -90,6 +95,11 @@ fn rows_of(elem: Elem, rows: u32, cols: u32) -> u32 {
     Tile::rows_of(Space::Ub, 0, elem, rows, cols).end().next_multiple_of(32) as u32
 }
 
+/// Bytes of L0C for scores of so many keys.
+fn score_sums(rows: u32, keys: u32) -> u32 {
+    rows.next_multiple_of(16) * keys.next_multiple_of(16) * 4
+}
+
 /// Buffers of unpacked keys, where so many of a block's are unpacked at once.
 fn numbers(keys: u32, unpacked: u32) -> usize {
     if unpacked * 2 == keys { 1 } else { 2 }
@@ -105,7 +115,7 @@ impl Plan {
             Some(_) => 64,
         };
         let rows = [128, 64, 32, 16].map(|rows| rows.min(most).min(needs.rows.max(1).next_multiple_of(16)));
-        let keys: &[u32] = if needs.fixed { &[needs.keys] } else { &[needs.keys, 64, 32, 16] };
+        let keys: &[u32] = if needs.fixed { &[needs.keys] } else { &[needs.keys, 128, 64, 32, 16] };
         let keys = keys.iter().copied().filter(|&keys| keys <= needs.keys.next_multiple_of(16));
         let keys: Vec<u32> = keys.collect();
         // Rather two buffers of keys with fewer of them than one with more.
@@ -121,22 +131,26 @@ impl Plan {
         let room = |space| capacity(profile, space) as u32;
         let (own, direct) = (rows.div_ceil(2), profile.arch == crate::machine::Arch::V3510);
         // L1: keys and values from block to block, queries from one piece of work to the next, weights.
-        let kv = fractals(elem, keys, dim) + if needs.shared { 0 } else { fractals(elem, keys, value) };
+        let key = fractals(elem, keys, dim);
+        let values = if needs.shared { 0 } else { fractals(elem, keys, value) };
         let (q, p) = (fractals(elem, rows, dim), fractals(elem, rows, keys));
-        let l1 = room(Space::L1);
-        let fits = |buffers: u32, queries: u32| {
-            u64::from(buffers) * u64::from(kv) + u64::from(queries * q) + u64::from(2 * p) <= l1.into()
+        // Keys that are the values stay until these are multiplied, others until their scores are.
+        let choices: &[(u32, u32, usize, u32)] = if needs.shared {
+            &[(4, 0, 2, 2), (3, 0, 1, 2), (2, 0, 1, 1), (1, 0, 0, 1)]
+        } else {
+            &[(2, 2, 2, 2), (1, 1, 0, 1)]
         };
-        let (buffers, ahead) = [(4, 2, 2), (3, 1, 2), (2, 1, 1), (1, 0, 1)]
-            .into_iter()
-            .find(|&(b, _, q)| fits(b, q))
-            .map(|(b, a, _)| (b, a))?;
-        // L0C: scores of two blocks, two pieces of results of as many columns as fit.
-        let score_sums = rows.next_multiple_of(16) * keys.next_multiple_of(16) * 4;
-        let result_sums = room(Space::L0c).checked_sub(2 * score_sums)? / 2 / 1024 * 1024;
-        if result_sums < rows.next_multiple_of(16) * 64 || kv > l1 {
-            return None;
-        }
+        let l1 = u64::from(room(Space::L1));
+        let &(buffers, value_buffers, ahead, query_buffers) = choices.iter().find(|(k, v, _, queries)| {
+            let bytes = [(*k, key), (*v, values), (*queries, q), (2, p)];
+            bytes.into_iter().map(|(count, bytes)| u64::from(count) * u64::from(bytes)).sum::<u64>() <= l1
+        })?;
+        // L0C: scores of two parts, two pieces of results of as many columns as fit.
+        let (part, result_sums) = [128, 64, 32, 16].map(|part| keys.min(part)).into_iter().find_map(|part| {
+            let left = room(Space::L0c).checked_sub(2 * score_sums(rows, part))?;
+            let result_sums = left / 2 / 1024 * 1024;
+            (result_sums >= rows.next_multiple_of(16) * 64).then_some((part, result_sums))
+        })?;
         // UB.
         let depth = if direct { 2 } else { 1 };
         let scores = rows_of(Elem::F32, own, keys);
@@ -146,7 +160,7 @@ impl Plan {
         }
         let narrow = if elem == Elem::F32 { scores / 2 } else { 0 };
         let fixed =
-            depth * scores + carried + 2 * rows_of(elem, own, keys) + narrow + 64 * own + 16 * keys + 4 * needs.heads;
+            depth * scores + carried + rows_of(elem, own, keys) + narrow + 64 * own + 16 * keys + 4 * needs.heads;
         // Rather all of a half's keys at once than more columns.
         let (whole, beside_threads) = (room(Space::Ub), profile.figures.ub_threads as u32);
         let (piece, unpacked, threads) =
@@ -169,12 +183,15 @@ impl Plan {
             depth: depth as usize,
             through: None,
         };
-        let fed = needs.unpacking.is_some().then(|| post(3, 0, kv, buffers));
+        let fed = needs.unpacking.is_some().then(|| post(3, 0, key, buffers));
         Some(Plan {
             needs,
             rows,
             keys,
+            part,
             buffers: buffers as usize,
+            value_buffers: value_buffers as usize,
+            query_buffers: query_buffers as usize,
             ahead,
             piece,
             unpacked,
@@ -184,7 +201,7 @@ impl Plan {
             rounded: false,
             sink: None,
             scores: post(0, 0, scores, depth),
-            weights: post(1, buffers * kv, p, 2),
+            weights: post(1, buffers * key + value_buffers * values, p, 2),
             results: post(2, depth * scores, rows_of(Elem::F32, own, piece), 2),
             fed,
             result_sums,
@@ -213,39 +230,40 @@ impl Plan {
         numbers(self.keys, self.unpacked)
     }
 
-    /// Bytes of keys and values of a block in L1.
-    pub(super) fn kv_bytes(&self) -> u32 {
-        self.value_at() + if self.needs.shared { 0 } else { fractals(self.needs.elem, self.keys, self.needs.value) }
+    /// Bytes of a block's keys in L1.
+    pub(super) fn key_bytes(&self) -> u32 {
+        fractals(self.needs.elem, self.keys, self.needs.dim)
     }
 
-    /// Where values lie behind keys, if they are others.
-    pub(super) fn value_at(&self) -> u32 {
-        fractals(self.needs.elem, self.keys, self.needs.dim)
+    /// Bytes of its values, if they are others.
+    pub(super) fn value_bytes(&self) -> u32 {
+        fractals(self.needs.elem, self.keys, self.needs.value)
     }
 
     pub(super) fn query_bytes(&self) -> u32 {
         fractals(self.needs.elem, self.rows, self.needs.dim)
     }
 
-    /// Buffers of queries. That one is free again follows from the buffers of keys.
-    pub(super) fn query_buffers(&self) -> usize {
-        self.buffers - self.ahead
-    }
-
     pub(super) fn score_sums(&self) -> u32 {
-        self.rows.next_multiple_of(16) * self.keys.next_multiple_of(16) * 4
+        score_sums(self.rows, self.part)
     }
 
     /// Elements along which queries and keys are multiplied at once.
     pub(super) fn depth(&self) -> u32 {
-        HALF / (self.rows.max(self.keys).next_multiple_of(16) * self.needs.elem.bits() as u32 / 8) / 16 * 16
+        HALF / (self.rows.max(self.part).next_multiple_of(16) * self.needs.elem.bits() as u32 / 8) / 16 * 16
     }
 
     /// Columns of values that are multiplied at once.
     pub(super) fn width(&self) -> u32 {
-        let keys = self.keys.next_multiple_of(16) * self.needs.elem.bits() as u32 / 8;
-        let most = (HALF / keys).min(self.result_sums / (4 * self.rows.next_multiple_of(16)));
+        let part = self.part.next_multiple_of(16) * self.needs.elem.bits() as u32 / 8;
+        let most = (HALF / part).min(self.result_sums / (4 * self.rows.next_multiple_of(16)));
         most / 16 * 16
+    }
+
+    /// Keys of a block that are multiplied at once: the first, and how many.
+    pub(super) fn parts(&self, keys: u32) -> impl Iterator<Item = (u32, u32)> + use<> {
+        let part = self.part;
+        (0..keys).step_by(part as usize).map(move |first| (first, part.min(keys - first)))
     }
 
     /// Columns of results that go to the vectors at once: the first, and how many.

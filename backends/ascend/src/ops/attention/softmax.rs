@@ -94,7 +94,7 @@ impl<'w, A: Attention> Softmax<'w, A> {
         let results = Sums::new(cx, plan.results);
         let own = plan.rows.div_ceil(2);
         let bytes = |elem, cols| Tile::rows_of(Space::Ub, 0, elem, own, cols).end().next_multiple_of(32) as u32;
-        let weights_out = Queue::new(cx, Pipe::V, Pipe::Mte3, Space::Ub, bytes(plan.needs.elem, plan.keys), 2);
+        let weights_out = Queue::new(cx, Pipe::V, Pipe::Mte3, Space::Ub, bytes(plan.needs.elem, plan.keys), 1);
         let pieces = plan.pieces();
         let (upper, lower) = pieces.split_at(if plan.fed.is_some() { pieces.len() / 2 } else { 0 });
         let parts = [upper, lower].into_iter().filter_map(|pieces| Part::new(cx, plan, pieces)).collect();

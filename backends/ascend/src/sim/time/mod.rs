@@ -87,7 +87,7 @@ pub struct Timing {
     pub l2_hit: f64,
     /// Part of the memory's bandwidth that was used.
     pub hbm_share: f64,
-    /// Part of L2's.
+    /// Part of L2's, of those for reading and writing the one that was used more.
     pub l2_share: f64,
     /// Each instruction, where it was asked for.
     pub spans: Vec<Span>,
@@ -159,7 +159,7 @@ impl Timeline {
         }
         let totals = &machine.totals;
         let per_cycle = |bytes: f64| bytes / cycles.max(1e-9);
-        let Limits { hbm, l2: [l2, _], .. } = Limits::of(figures);
+        let Limits { hbm, l2: [read, written], .. } = Limits::of(figures);
         let timing = Timing {
             cycles,
             us: cycles / figures.clock / 1e3 + figures.launch,
@@ -170,7 +170,8 @@ impl Timeline {
             gm_bytes: totals.gm_bytes,
             l2_hit: totals.hit_bytes / totals.read_bytes.max(1.0),
             hbm_share: per_cycle(totals.hbm_bytes) / hbm,
-            l2_share: per_cycle(totals.gm_bytes) / l2,
+            l2_share: (per_cycle(totals.read_bytes) / read)
+                .max(per_cycle(totals.gm_bytes - totals.read_bytes) / written),
             spans: machine.spans.take().unwrap_or_default(),
             arrows: std::mem::take(&mut machine.arrows),
         };
