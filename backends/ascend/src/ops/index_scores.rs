@@ -97,7 +97,10 @@ impl Sizes {
             entries: op.out.size(1) as u64,
             together: 1,
             heads_at_once: heads.clamp(1, 64),
-            unpacked: [32, 16, 8].into_iter().find(|&keys| room.bytes(keys, 1, 2) <= UNPACKING).unwrap_or(0),
+            unpacked: [32, 16, 8]
+                .into_iter()
+                .find(|&keys| room.bytes(keys, [2, 2]) + 2 * keys * room.scales <= UNPACKING)
+                .unwrap_or(0),
             pages: 1,
         };
         sizes.together = (QUERIES / sizes.query_bytes().max(1)).clamp(1, TOKENS).min(tokens.max(1) as u32);

@@ -75,8 +75,8 @@ pub(super) trait Attention: Sync {
 
 /// Vectors that unpack keys, and know which of them there are.
 pub(super) trait Feed {
-    /// Unpacks a step's keys. Steps come one after the other; one before the first makes it gather.
-    fn unpack(&mut self, cx: &mut Context<'_>, steps: &[Step], number: isize);
+    /// Unpacks a half of a step's keys, then the other. Steps come one after the other.
+    fn unpack(&mut self, cx: &mut Context<'_>, steps: &[Step], number: isize, half: usize);
 
     /// For each of a step's keys an integer, negative where there is no key: one row.
     fn present(&self, step: usize, keys: u32) -> Tile;

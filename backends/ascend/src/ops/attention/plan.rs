@@ -4,7 +4,7 @@ use crate::device::Npu;
 use crate::isa::{Elem, Global, Tile};
 use crate::machine::{Profile, Space};
 use crate::ops::handoff::Post;
-use crate::ops::paged::{Room, listed};
+use crate::ops::paged::{Feeding, Room};
 use crate::sim::{Gm, capacity};
 
 /// Bytes of half of L0A or L0B: products and transfers take turns in them.
@@ -12,9 +12,12 @@ const HALF: u32 = 32 << 10;
 /// Bytes of results that a vector half carries at most.
 const CARRIED: u32 = 64 << 10;
 /// Bytes of UB for what is small.
-const SMALL: u32 = 5 << 10;
-/// Blocks whose scales threads gather at once: a launch of theirs takes as long as a block does.
-const STRETCH: u32 = 4;
+const SMALL: u32 = 1 << 10;
+/// Columns of results that come at once, and parts in which keys are unpacked: the best first. Wide results come in fewer
+/// transfers.
+const CHOICES: [(u32, u32); 8] = [(256, 1), (256, 2), (128, 1), (128, 2), (128, 4), (64, 4), (32, 4), (16, 4)];
+/// Blocks whose scales threads gather at once.
+const STRETCHES: [u32; 2] = [4, 2];
 /// Flags between cube and vectors, each with the next one the other way.
 const FLAGS: [u8; 4] = [0, 2, 4, 6];
 
@@ -66,11 +69,8 @@ pub(in crate::ops) struct Plan {
     pub(in crate::ops) ahead: usize,
     /// Columns of results that go to the vectors at once.
     pub(in crate::ops) piece: u32,
-    /// Keys that are unpacked at once.
-    pub(in crate::ops) unpacked: u32,
-    /// Whether threads gather scales: where a half's keys of a block are one piece, then for so many blocks at once.
-    pub(in crate::ops) threads: bool,
-    pub(in crate::ops) stretch: u32,
+    /// How keys are unpacked.
+    pub(in crate::ops) feeding: Feeding,
     /// Factor of the scores.
     pub(in crate::ops) scale: f32,
     /// Whether weights are rounded to bf16.
@@ -98,11 +98,6 @@ fn rows_of(elem: Elem, rows: u32, cols: u32) -> u32 {
 /// Bytes of L0C for scores of so many keys.
 fn score_sums(rows: u32, keys: u32) -> u32 {
     rows.next_multiple_of(16) * keys.next_multiple_of(16) * 4
-}
-
-/// Buffers of unpacked keys, where so many of a block's are unpacked at once.
-fn numbers(keys: u32, unpacked: u32) -> usize {
-    if unpacked * 2 == keys { 1 } else { 2 }
 }
 
 impl Plan {
@@ -161,21 +156,17 @@ impl Plan {
         let narrow = if elem == Elem::F32 { scores / 2 } else { 0 };
         let fixed =
             depth * scores + carried + rows_of(elem, own, keys) + narrow + 64 * own + 16 * keys + 4 * needs.heads;
-        // Rather all of a half's keys at once than more columns.
-        let (whole, beside_threads) = (room(Space::Ub), profile.figures.ub_threads as u32);
-        let (piece, unpacked, threads) =
-            [(256, 32), (128, 32), (256, 16), (128, 16), (128, 8), (64, 8), (32, 8), (16, 8)]
-                .map(|(piece, unpacked)| (value.next_multiple_of(16).min(piece), unpacked.min(keys / 2)))
-                .map(|(piece, unpacked)| (piece, unpacked, needs.threads && unpacked * 2 == keys))
-                .into_iter()
-                .find(|&(piece, unpacked, threads)| {
-                    let moving = 2 * rows_of(Elem::F32, own, piece);
-                    let (stretch, numbers) = (if threads { STRETCH } else { 1 }, numbers(keys, unpacked));
-                    let unpacking = needs.unpacking.map_or(0, |room| {
-                        room.bytes(unpacked, stretch, numbers as u32) + 8 * keys * listed(ahead, stretch)
-                    });
-                    fixed + moving + unpacking + SMALL <= if threads { beside_threads.min(whole) } else { whole }
-                })?;
+        let beside_threads = (profile.figures.ub_threads as u32).min(room(Space::Ub));
+        let (piece, feeding) = CHOICES.into_iter().find_map(|(piece, parts)| {
+            let piece = value.next_multiple_of(16).min(piece);
+            let feedings = STRETCHES.map(|stretch| Feeding::new(keys, parts, needs.threads, stretch));
+            let feeding = feedings.into_iter().find(|feeding| {
+                let unpacking = needs.unpacking.map_or(0, |room| feeding.bytes(&room, ahead, keys));
+                let all = if feeding.threads() { beside_threads } else { room(Space::Ub) };
+                fixed + 2 * rows_of(Elem::F32, own, piece) + unpacking + SMALL <= all
+            })?;
+            Some((piece, feeding))
+        })?;
         let post = |flag: usize, at: u32, bytes: u32, depth: u32| Post {
             flag: FLAGS[flag],
             at,
@@ -194,9 +185,7 @@ impl Plan {
             query_buffers: query_buffers as usize,
             ahead,
             piece,
-            unpacked,
-            threads,
-            stretch: if threads { STRETCH } else { 1 },
+            feeding,
             scale: 1.0,
             rounded: false,
             sink: None,
@@ -223,11 +212,6 @@ impl Plan {
             fed.through = take("keys", keys * u64::from(self.needs.dim) * es, !self.needs.direct);
         }
         self
-    }
-
-    /// Buffers of unpacked keys on their way to the cube.
-    pub(in crate::ops) fn numbers(&self) -> usize {
-        numbers(self.keys, self.unpacked)
     }
 
     /// Bytes of a block's keys in L1.

@@ -74,13 +74,13 @@ pub(in crate::ops) fn vector<A: Attention, F: Feed>(
     let ahead = plan.ahead as isize;
     for at in -(ahead + 2)..steps.len() as isize + ahead {
         all.weights(cx, at, feed.as_ref());
-        // Between parts of the results, which else would fill their buffers and keep the cube from going on.
-        let last = all.parts.len().saturating_sub(1);
-        (0..last).for_each(|part| all.results(cx, at - ahead, part));
-        if let Some(feed) = &mut feed {
-            feed.unpack(cx, &steps, at + ahead + 1);
+        // Halves of both take turns: none waits for long for the other's buffers, and the cube can go on.
+        for half in 0..2 {
+            if let Some(feed) = &mut feed {
+                feed.unpack(cx, &steps, at + ahead + 1, half);
+            }
+            all.results(cx, at - ahead, half);
         }
-        all.results(cx, at - ahead, last);
     }
     all.close(cx);
     if let Some(feed) = feed {

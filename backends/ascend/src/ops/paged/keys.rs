@@ -8,10 +8,56 @@ use crate::machine::Space;
 use crate::ops::attention::{Feed, Plan, Step};
 use crate::ops::handoff::Sender;
 
-/// Buffers of what is gathered.
-const GATHERED: usize = 2;
+/// How a vector half's keys of a block are unpacked.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub(in crate::ops) struct Feeding {
+    /// Keys that are gathered and unpacked at once.
+    keys: u32,
+    /// Buffers of what is gathered, and of what is unpacked.
+    gathered: usize,
+    numbers: usize,
+    /// Whether threads gather scales, then for so many blocks at once: a launch of theirs takes nearly as long as a block.
+    threads: bool,
+    stretch: u32,
+}
+
+impl Feeding {
+    /// Of blocks of so many keys, a half's share at once or in so many parts.
+    pub(in crate::ops) fn new(keys: u32, parts: u32, threads: bool, stretch: u32) -> Feeding {
+        let most = keys.div_ceil(2).div_ceil(parts).max(1);
+        // As many keys are on their way, whatever the parts. Each half of them has its time: see `Feed::unpack`.
+        let (gathered, numbers) = ((2 * parts as usize).clamp(2, 4), (parts as usize / 2).clamp(1, 2));
+        Feeding { keys: most, gathered, numbers, threads, stretch: if threads { stretch } else { 1 } }
+    }
+
+    /// Blocks whose lists are in UB: those from the one whose scores come next to the one that is gathered next, and two
+    /// stretches from there on, the second ahead of its time.
+    fn listed(&self, ahead: usize) -> u32 {
+        (ahead + self.gathered) as u32 + 2 * self.stretch
+    }
+
+    /// Bytes of UB, where scores are so many blocks ahead.
+    pub(in crate::ops) fn bytes(&self, room: &Room, ahead: usize, keys: u32) -> u32 {
+        room.bytes(self.keys, [self.gathered, self.numbers])
+            + 2 * self.scales(room, keys)
+            + 8 * keys * self.listed(ahead)
+    }
+
+    /// Bytes of a buffer of scales.
+    fn scales(&self, room: &Room, keys: u32) -> u32 {
+        let rows =
+            if self.threads { keys.div_ceil(2) * self.stretch } else { self.keys * self.gathered.div_ceil(2) as u32 };
+        (rows * room.scales).max(32)
+    }
+
+    /// Whether threads gather scales.
+    pub(in crate::ops) fn threads(&self) -> bool {
+        self.threads
+    }
+}
+
 /// Stretches whose lists are loaded before threads go by them: the next, and one for each buffer of what is gathered.
-const LISTED: usize = GATHERED + 1;
+const LISTED: usize = 5;
 
 /// Keys of a block that are gathered and unpacked at once. A block of which this half has none has one piece without keys.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -25,7 +71,7 @@ struct Piece {
     stretch: usize,
 }
 
-/// Blocks whose lists are loaded at once, and whose scales come at once: of several each has one piece, alike in all of them.
+/// Blocks whose lists are loaded at once, and whose scales come at once: of several each has the same pieces, of one scope.
 #[derive(Clone, Copy, Debug)]
 struct Stretch {
     /// Step of the first block, and how many there are.
@@ -37,13 +83,14 @@ struct Stretch {
 /// Where scales come to: by threads of the scalar unit, a stretch at once; or as the data do.
 enum Scales {
     Threads { queue: Queue, listed: [u8; LISTED], at: u32 },
-    Rows([u32; GATHERED]),
+    Rows { at: u32, each: u32 },
 }
 
 impl Scales {
-    fn new(cx: &mut Context<'_>, bytes: u32, threads: bool) -> Scales {
-        if !threads {
-            return Scales::Rows([(); GATHERED].map(|()| cx.alloc(Space::Ub, bytes)));
+    fn new(cx: &mut Context<'_>, feeding: &Feeding, room: &Room, keys: u32) -> Scales {
+        let bytes = feeding.scales(room, keys);
+        if !feeding.threads {
+            return Scales::Rows { at: cx.alloc(Space::Ub, 2 * bytes), each: feeding.keys * room.scales };
         }
         let queue = Queue::new(cx, Pipe::S, Pipe::V, Space::Ub, bytes, 2);
         Scales::Threads { queue, listed: [(); LISTED].map(|()| cx.flag(Pipe::Mte2, Pipe::S)), at: 0 }
@@ -73,12 +120,6 @@ pub(in crate::ops) struct Keys<'w> {
     places: [Tile; 2],
 }
 
-/// Blocks whose lists are in UB: those from the one whose scores come next to the one that is gathered next, and two
-/// stretches from there on, the second ahead of its time.
-pub(in crate::ops) fn listed(ahead: usize, stretch: u32) -> u32 {
-    (ahead + GATHERED) as u32 + 2 * stretch
-}
-
 impl<'w> Keys<'w> {
     /// Takes room in UB.
     pub(in crate::ops) fn new(
@@ -88,12 +129,13 @@ impl<'w> Keys<'w> {
         lists: Lists,
         row_of: Box<dyn Fn(&Step) -> u64 + 'w>,
     ) -> Option<Keys<'w>> {
-        let (elem, keys) = (plan.needs.elem, plan.unpacked);
+        let (elem, feeding) = (plan.needs.elem, plan.feeding);
+        let keys = feeding.keys;
         let room = Room::of(scopes.iter().map(|scope| scope.format), elem, cx.is_950());
         let between = cx.alloc(Space::Ub, (room.between * keys).max(32));
         let unpackers: Vec<Unpacker> =
             scopes.iter().map(|scope| Unpacker::new(cx, scope, elem, keys, between)).collect();
-        let places = listed(plan.ahead, plan.stretch) * plan.keys;
+        let places = feeding.listed(plan.ahead) * plan.keys;
         Some(Keys {
             scopes,
             lists,
@@ -104,9 +146,9 @@ impl<'w> Keys<'w> {
             pieces: Vec::new(),
             gathered: 0,
             unpacked: 0,
-            data: Queue::new(cx, Pipe::Mte2, Pipe::V, Space::Ub, room.data * keys, GATHERED),
-            scales: Scales::new(cx, (room.scales * keys * plan.stretch).max(32), plan.threads),
-            numbers: Queue::new(cx, Pipe::V, Pipe::Mte3, Space::Ub, room.numbers * keys, plan.numbers()),
+            data: Queue::new(cx, Pipe::Mte2, Pipe::V, Space::Ub, room.data * keys, feeding.gathered),
+            scales: Scales::new(cx, &feeding, &room, plan.keys),
+            numbers: Queue::new(cx, Pipe::V, Pipe::Mte3, Space::Ub, room.numbers * keys, feeding.numbers),
             sender: Sender::new(plan.fed?),
             unpackers,
             places: [(); 2].map(|()| cx.ub(Elem::I32, 1, places)),
@@ -126,8 +168,9 @@ impl<'w> Keys<'w> {
             }
             let upper = (to - from).div_ceil(2);
             let (from, to) = if half == 0 { (from, from + upper) } else { (from + upper, to) };
-            for first in (from..to).step_by(self.plan.unpacked as usize) {
-                pieces.push(piece(scope, first - start, self.plan.unpacked.min(to - first)));
+            let most = self.plan.feeding.keys;
+            for first in (from..to).step_by(most as usize) {
+                pieces.push(piece(scope, first - start, most.min(to - first)));
             }
         }
         if pieces.is_empty() {
@@ -138,37 +181,36 @@ impl<'w> Keys<'w> {
 
     /// All pieces, and the stretches that their blocks are.
     fn divide(&mut self, half: usize, steps: &[Step]) {
-        let room = listed(self.plan.ahead, self.plan.stretch) as usize;
+        let Feeding { stretch, .. } = self.plan.feeding;
+        let room = self.plan.feeding.listed(self.plan.ahead) as usize;
+        let mut before: Vec<Piece> = Vec::new();
         for (number, step) in steps.iter().enumerate() {
             let mut pieces = self.pieces_of(half, number, step);
-            let before = self.pieces.last().filter(|_| !step.first());
-            let alike = match (before, pieces.as_slice()) {
-                (Some(before), [one]) => {
-                    let Piece { step, stretch, .. } = *before;
-                    *before == Piece { step, stretch, ..*one } && step + 1 == number
-                }
-                _ => false,
-            };
-            let several = self.pieces.iter().rev().take_while(|piece| piece.step + 1 == number).count() > 1;
+            let same =
+                |(one, other): (&Piece, &Piece)| (one.scope, one.row, one.keys) == (other.scope, other.row, other.keys);
+            let alike = pieces.len() == before.len()
+                && pieces.iter().zip(&before).all(same)
+                && pieces.iter().all(|piece| piece.scope == pieces[0].scope);
             let last = self.stretches.last_mut().filter(|last| {
                 // Nothing can begin before the first stretch is there: it is short.
-                let most = if last.first == 0 { self.plan.stretch.div_ceil(2) } else { self.plan.stretch };
-                let more = last.blocks < most as usize && last.keys == last.blocks as u32 * self.plan.keys;
+                let most = if last.first == 0 { stretch.div_ceil(2) } else { stretch };
                 // Lists lie one behind the other.
-                more && alike && !several && step.keys == self.plan.keys && !number.is_multiple_of(room)
+                let goes_on = !step.first() && step.keys == self.plan.keys && !number.is_multiple_of(room);
+                goes_on && alike && last.blocks < most as usize && last.keys == last.blocks as u32 * self.plan.keys
             });
             match last {
                 Some(last) => (last.blocks, last.keys) = (last.blocks + 1, last.keys + step.keys),
                 None => self.stretches.push(Stretch { first: number, blocks: 1, keys: step.keys }),
             }
             pieces.iter_mut().for_each(|piece| piece.stretch = self.stretches.len() - 1);
-            self.pieces.extend(pieces);
+            self.pieces.extend(&pieces);
+            before = pieces;
         }
     }
 
     /// Places of a block, from one of its rows on.
     fn places(&self, step: usize, row: u32, keys: u32) -> [Tile; 2] {
-        let room = listed(self.plan.ahead, self.plan.stretch) as usize;
+        let room = self.plan.feeding.listed(self.plan.ahead) as usize;
         let first = (step % room) as u32 * self.plan.keys + row;
         self.places.map(|tile| Tile { at: tile.at + 4 * first, cols: keys, ..tile })
     }
@@ -199,7 +241,7 @@ impl<'w> Keys<'w> {
         }
         let rows = self.places(piece.step, piece.row, piece.keys);
         let parts = &self.unpackers[piece.scope].parts;
-        let scales = if let Scales::Rows(places) = &self.scales { Some(places[turn % GATHERED]) } else { None };
+        let scales = self.scales_of(turn);
         let tiles = parts.tiles(data, scales.unwrap_or_default(), piece.keys);
         for (to, (places, of_scales)) in tiles.into_iter().zip(&parts.parts) {
             if piece.keys > 0 && (!of_scales || scales.is_some()) {
@@ -209,26 +251,34 @@ impl<'w> Keys<'w> {
         self.data.push(cx);
     }
 
+    /// Where the scales of a piece come to that come as the data do.
+    fn scales_of(&self, turn: usize) -> Option<u32> {
+        let Scales::Rows { at, each } = self.scales else { return None };
+        Some(at + (turn % self.plan.feeding.gathered) as u32 * each)
+    }
+
     /// Has threads gather the scales of the next piece's stretch, once those of the one before last are used. What other
     /// engines do in the meantime was issued before.
     fn gather_scales(&mut self, cx: &mut Context<'_>) {
-        let first = self.pieces[self.unpacked];
-        let stretch = self.stretches[first.stretch];
-        let pieces: Vec<Piece> =
-            self.pieces[self.unpacked..].iter().take_while(|piece| piece.step == first.step).copied().collect();
-        let lists: Vec<Tile> = pieces.iter().map(|piece| self.places(piece.step, piece.row, piece.keys)[1]).collect();
+        let Some(first) = self.pieces.get(self.unpacked).copied() else { return };
+        let Some(stretch) = self.stretches.get(first.stretch).copied() else { return };
+        // A block's pieces of one scope lie one behind the other.
+        let mut runs: Vec<Piece> = Vec::new();
+        for piece in self.pieces[self.unpacked..].iter().take_while(|piece| piece.step == first.step) {
+            match runs.last_mut().filter(|run| run.scope == piece.scope) {
+                Some(run) => run.keys += piece.keys,
+                None => runs.push(*piece),
+            }
+        }
+        let lists: Vec<Tile> = runs.iter().map(|run| self.places(run.step, run.row, run.keys)[1]).collect();
         let Scales::Threads { queue, listed, at } = &mut self.scales else { return };
-        let place = queue.alloc(cx);
-        cx.wait_flag(Pipe::Mte2, Pipe::S, listed[first.stretch % LISTED]);
+        let mut place = queue.alloc(cx);
         *at = place;
-        let mut place = place;
-        for (piece, list) in pieces.iter().zip(lists).filter(|(piece, _)| piece.keys > 0) {
-            let Some((from, to)) = self.unpackers[piece.scope].parts.scales(place, stretch.blocks as u32 * piece.keys)
-            else {
-                continue;
-            };
-            let index = Tile { rows: stretch.blocks as u32, pitch: self.plan.keys, ..list };
-            cx.push(Body::SimtGather { from, index, to });
+        cx.wait_flag(Pipe::Mte2, Pipe::S, listed[first.stretch % LISTED]);
+        let blocks = stretch.blocks as u32;
+        for (run, list) in runs.iter().zip(lists).filter(|(run, _)| run.keys > 0) {
+            let Some((from, to)) = self.unpackers[run.scope].parts.scales(place, blocks * run.keys) else { continue };
+            cx.push(Body::SimtGather { from, index: Tile { rows: blocks, pitch: self.plan.keys, ..list }, to });
             place += to.rows * to.pitch;
         }
         queue.push(cx);
@@ -237,7 +287,7 @@ impl<'w> Keys<'w> {
 
     /// Gathers as many pieces ahead as there are buffers.
     fn gather(&mut self, cx: &mut Context<'_>, steps: &[Step]) {
-        while self.gathered < (self.unpacked + GATHERED).min(self.pieces.len()) {
+        while self.gathered < (self.unpacked + self.plan.feeding.gathered).min(self.pieces.len()) {
             self.gather_piece(cx, steps);
         }
     }
@@ -255,7 +305,7 @@ impl<'w> Keys<'w> {
         let data = self.data.pop(cx);
         let scales = match &self.scales {
             Scales::Threads { at, .. } => *at,
-            Scales::Rows(places) => places[turn % GATHERED],
+            Scales::Rows { .. } => self.scales_of(turn).unwrap_or_default(),
         };
         let unpacker = &self.unpackers[piece.scope];
         let mut rows = Vec::new();
@@ -282,19 +332,25 @@ impl<'w> Keys<'w> {
 }
 
 impl Feed for Keys<'_> {
-    fn unpack(&mut self, cx: &mut Context<'_>, steps: &[Step], number: isize) {
+    fn unpack(&mut self, cx: &mut Context<'_>, steps: &[Step], number: isize, half: usize) {
         if self.pieces.is_empty() {
             self.divide(cx.half(), steps);
         }
         let Some(number) = usize::try_from(number).ok().filter(|number| *number < steps.len()) else { return };
-        self.sender.begin(cx, Pipe::Mte3);
-        while let Some(piece) = self.pieces.get(self.unpacked).copied().filter(|piece| piece.step == number) {
+        if half == 0 {
+            self.sender.begin(cx, Pipe::Mte3);
+        }
+        let left = self.pieces[self.unpacked..].iter().take_while(|piece| piece.step == number).count();
+        for _ in 0..if half == 0 { left / 2 } else { left } {
+            let piece = self.pieces[self.unpacked];
             self.gather(cx, steps);
             self.unpack_piece(cx, &steps[number], &piece);
             // As soon as a buffer is free, so that what else is loaded does not wait for long.
             self.gather(cx, steps);
         }
-        self.sender.end(cx, Pipe::Mte3);
+        if half == 1 {
+            self.sender.end(cx, Pipe::Mte3);
+        }
     }
 
     fn present(&self, step: usize, keys: u32) -> Tile {

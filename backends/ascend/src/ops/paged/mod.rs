@@ -4,7 +4,7 @@ mod keys;
 mod resolve;
 mod unpack;
 
-pub(super) use keys::{Keys, listed};
+pub(super) use keys::{Feeding, Keys};
 pub(super) use resolve::{Lists, resolve};
 pub(super) use unpack::{Room, Unpacker};
 

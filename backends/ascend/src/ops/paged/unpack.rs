@@ -92,6 +92,8 @@ pub(in crate::ops) struct Room {
     pub(in crate::ops) data: u32,
     pub(in crate::ops) scales: u32,
     pub(in crate::ops) between: u32,
+    /// Where scales are from, of each scope.
+    index: u32,
     pub(in crate::ops) numbers: u32,
 }
 
@@ -114,14 +116,15 @@ impl Room {
                 data: most.data.max((format.data_bytes() as u32 + UNIT).next_multiple_of(UNIT)),
                 scales: most.scales.max((format.scale_bytes() as u32).next_multiple_of(UNIT)),
                 between: most.between.max(between + UNIT),
+                index: most.index + if new { 4 * doubled.next_multiple_of(8) } else { 0 },
                 numbers: most.numbers.max(row(elem, codes) + row(elem, plain)),
             }
         })
     }
 
-    /// Bytes for `keys` at once: two buffers of what comes, with scales of a `stretch` of as many keys, and so many of numbers.
-    pub(in crate::ops) fn bytes(&self, keys: u32, stretch: u32, numbers: u32) -> u32 {
-        keys * (2 * (self.data + stretch * self.scales) + self.between + numbers * self.numbers)
+    /// Bytes for `keys` at once, with so many buffers of data and of numbers, and without scales.
+    pub(in crate::ops) fn bytes(&self, keys: u32, [data, numbers]: [usize; 2]) -> u32 {
+        keys * (data as u32 * self.data + self.between + self.index + numbers as u32 * self.numbers)
     }
 }
 
