@@ -77,6 +77,8 @@ pub trait Kernel: Sync {
 pub struct Program {
     /// Instructions of the cube half and the two vector halves, in the order in which they are issued.
     pub units: [Vec<Instr>; 3],
+    /// Which core it is of.
+    pub(crate) core: usize,
     /// What is already known to be wrong.
     pub(crate) hazards: Hazards,
 }
@@ -84,7 +86,7 @@ pub struct Program {
 impl Program {
     /// Records what a kernel does on a core.
     pub fn record(profile: &Profile, kernel: &(impl Kernel + ?Sized), gm: &Gm<'_>, core: usize) -> Program {
-        let mut program = Program::default();
+        let mut program = Program { core, ..Program::default() };
         for (unit, instrs) in Unit::ALL.into_iter().zip(&mut program.units) {
             let mut cx = Context::new(profile, gm, core, kernel.cores(), unit);
             match unit {

@@ -174,6 +174,10 @@ figures! {
     burst_l1: "cycles/128 bytes";
     /// A row of MX scales of a tile into L1.
     burst_scale: "cycles/128 bytes";
+    /// The same of rows that go out to global memory.
+    burst_out: "cycles/128 bytes";
+    /// The same of rows of sums.
+    burst_sums: "cycles/128 bytes";
     /// A transfer of MTE3 beside its bytes.
     mte3_issue: "cycles";
     /// A transfer of FixPipe beside its bytes.

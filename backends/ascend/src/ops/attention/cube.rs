@@ -50,8 +50,8 @@ pub(in crate::ops) fn cube<A: Attention>(cx: &mut Context<'_>, work: &A) {
         values_at: plan.buffers as u32 * plan.key_bytes(),
         weights,
         operands: Queue::new(cx, Pipe::Mte1, Pipe::M, Space::L0a, plan.half(), 2),
-        score_sums: Queue::new(cx, Pipe::M, Pipe::Fix, Space::L0c, plan.score_sums(), 2),
-        result_sums: Queue::new(cx, Pipe::M, Pipe::Fix, Space::L0c, plan.result_sums, 2),
+        score_sums: Queue::new(cx, Pipe::M, Pipe::Fix, Space::L0c, plan.score_sums(), plan.sums),
+        result_sums: Queue::new(cx, Pipe::M, Pipe::Fix, Space::L0c, plan.result_sums, plan.sums),
         scores: Sender::new(plan.scores),
         results: Sender::new(plan.results),
     };

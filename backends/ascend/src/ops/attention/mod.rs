@@ -12,6 +12,8 @@
 mod cube;
 mod plan;
 mod softmax;
+#[cfg(test)]
+mod times;
 
 pub(super) use cube::cube;
 pub(super) use plan::{Needs, Plan};

@@ -82,7 +82,8 @@ pub(in crate::ops) struct Plan {
     pub(in crate::ops) weights: Post,
     pub(in crate::ops) results: Post,
     pub(in crate::ops) fed: Option<Post>,
-    /// Bytes of L0C for results.
+    /// Buffers in L0C of scores, and as many of results; bytes of one of results.
+    pub(in crate::ops) sums: usize,
     pub(in crate::ops) result_sums: u32,
 }
 
@@ -140,11 +141,14 @@ impl Plan {
             let bytes = [(*k, key), (*v, values), (*queries, q), (2, p)];
             bytes.into_iter().map(|(count, bytes)| u64::from(count) * u64::from(bytes)).sum::<u64>() <= l1
         })?;
-        // L0C: scores of two parts, two pieces of results of as many columns as fit.
-        let (part, result_sums) = [128, 64, 32, 16].map(|part| keys.min(part)).into_iter().find_map(|part| {
-            let left = room(Space::L0c).checked_sub(2 * score_sums(rows, part))?;
-            let result_sums = left / 2 / 1024 * 1024;
-            (result_sums >= rows.next_multiple_of(16) * 64).then_some((part, result_sums))
+        // L0C: scores of two parts, two pieces of results of as many columns as fit. Of one each where they go out to global
+        // memory, in longer rows.
+        let parts = [(128, if direct { 2 } else { 1 }), (64, 2), (32, 2), (16, 2)];
+        let (part, sums, result_sums) = parts.into_iter().find_map(|(part, sums)| {
+            let part = keys.min(part);
+            let left = room(Space::L0c).checked_sub(sums * score_sums(rows, part))?;
+            let result_sums = left / sums / 1024 * 1024;
+            (result_sums >= rows.next_multiple_of(16) * 64).then_some((part, sums as usize, result_sums))
         })?;
         // UB.
         let depth = if direct { 2 } else { 1 };
@@ -193,6 +197,7 @@ impl Plan {
             weights: post(1, buffers * key + value_buffers * values, p, 2),
             results: post(2, depth * scores, rows_of(Elem::F32, own, piece), 2),
             fed,
+            sums,
             result_sums,
         })
     }

@@ -71,6 +71,18 @@ fn large_products_come_near_the_peak() {
     assert!(dense("910b", Elem::F16, Elem::F16, [4096; 3]) > 0.8);
 }
 
+/// Small transfers that L2 has, between large ones that it has not, make these no cheaper.
+#[test]
+fn few_rows_take_what_their_weight_takes() {
+    for name in ["950pr", "910b"] {
+        let (profile, [m, n, k]) = (Profile::open(name).unwrap(), [16, 4096, 8192]);
+        let peak = profile.peak(CubeType::BF16).unwrap();
+        let us = 2.0 * (m * n * k) as f64 / (dense(name, Elem::BF16, Elem::BF16, [m, n, k]) * peak) / 1e-6;
+        let least = (2 * n * k) as f64 / (profile.figures.hbm * 1e12) / 1e-6;
+        assert!((least..1.4 * least).contains(&us), "{name}: {us} us for {least}");
+    }
+}
+
 #[test]
 fn many_rows_of_experts_come_near_the_peak_and_few_near_the_bandwidth() {
     assert!(experts(16384, [2048, 4096]).0 > 0.85);

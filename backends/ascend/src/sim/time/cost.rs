@@ -58,11 +58,13 @@ pub(crate) fn work(profile: &Profile, instr: &Instr) -> Work {
         Body::FillL1(to, _) => local(figures.mte1_issue, bytes(to), figures.l1_l0a),
         Body::Mmad(mmad) => Work::Local(product(profile, mmad)),
         Body::Fix(fix) => match &fix.to {
-            FixTo::Gm(to) => store(to, figures.fixpipe_issue, figures.l0c_gm),
+            FixTo::Gm(to) => store(figures, to, figures.fixpipe_issue, figures.burst_sums, figures.l0c_gm),
             FixTo::L1(to) => local(figures.fixpipe_issue, bytes(to), figures.l0c_l1),
             FixTo::Ub(to, _) => local(figures.fixpipe_issue, bytes(to), figures.l0c_ub),
         },
-        Body::StoreGm(_, to, _) | Body::StoreL1Gm(_, to) => store(to, figures.mte3_issue, figures.ub_gm),
+        Body::StoreGm(_, to, _) | Body::StoreL1Gm(_, to) => {
+            store(figures, to, figures.mte3_issue, figures.burst_out, figures.ub_gm)
+        }
         Body::StoreL1(from, _) => local(figures.mte3_issue, bytes(from), figures.ub_l1),
         Body::Vector(vector) => Work::Local(vector::cycles(figures, vector)),
         Body::ScalarLoad(..) | Body::ScalarStore(..) => Work::Local(figures.scalar_memory),
@@ -125,21 +127,15 @@ fn row(figures: &Figures, from: &Global, burst: f64, port: f64) -> f64 {
 fn rows(from: &Global, to: &Tile, issue: f64, port: f64) -> Work {
     let len = from.elem.bytes(from.cols as usize) as u64;
     let count = u64::from(to.rows);
-    // Which rows is known to the launch alone: they are taken to lie evenly over all there are.
+    // Which rows is known to the launch alone: they are taken to lie evenly over all there are, from where the step says.
     let pitch = (u64::from(from.rows) / count.max(1)).max(1) * from.pitch;
     let blocks = Blocks { at: from.at, len, count, pitch };
     Work::Transfer(Transfer { region: from.region, blocks, issue, port, write: false })
 }
 
-fn store(to: &Global, issue: f64, port: f64) -> Work {
-    let blocks = to.blocks();
-    Work::Transfer(Transfer {
-        region: to.region,
-        blocks,
-        issue,
-        port: blocks.bytes() as f64 / port.max(1e-9),
-        write: true,
-    })
+fn store(figures: &Figures, to: &Global, issue: f64, burst: f64, port: f64) -> Work {
+    let port = bursts(figures, &of_rows(to), burst, port);
+    Work::Transfer(Transfer { region: to.region, blocks: to.blocks(), issue, port, write: true })
 }
 
 /// Tiles of the cube's own size, one a cycle.

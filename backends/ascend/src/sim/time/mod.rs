@@ -141,7 +141,7 @@ pub(crate) struct Timeline(pub(crate) Vec<[Steps; 3]>);
 impl Timeline {
     /// Of a core's program.
     pub(crate) fn steps(profile: &Profile, program: &Program) -> [Steps; 3] {
-        Unit::ALL.map(|unit| Steps::of(profile, program.unit(unit)))
+        Unit::ALL.map(|unit| Steps::of(profile, program.unit(unit), 3 * program.core as u64 + unit as u64))
     }
 
     /// How long it takes, and in which order each core's instructions are through.

@@ -1,7 +1,7 @@
 //! A program as the engines see it in time: what each instruction costs or waits for, without its operands.
 
 use super::cost::{Transfer, Work, work};
-use crate::isa::{Barrier, Body, Instr, Mode, Pipe};
+use crate::isa::{Barrier, Blocks, Body, Instr, Mode, Pipe};
 use crate::machine::Profile;
 use crate::sim::order::Couple;
 use std::collections::BTreeSet;
@@ -52,7 +52,8 @@ fn issues(body: &Body) -> u32 {
 }
 
 impl Steps {
-    pub(super) fn of(profile: &Profile, instrs: &[Instr]) -> Steps {
+    /// Of the unit with this number among those of all cores.
+    pub(super) fn of(profile: &Profile, instrs: &[Instr], unit: u64) -> Steps {
         let mut steps = Steps { issued: vec![0], ..Steps::default() };
         let mut issued = 0;
         let mut kept = Kept::default();
@@ -73,7 +74,7 @@ impl Steps {
                 body if kept.has(body) => What::Local(profile.figures.scalar),
                 _ => match work(profile, instr) {
                     Work::Transfer(transfer) if transfer.blocks.bytes() > 0 => {
-                        steps.transfers.push(transfer);
+                        steps.transfers.push(elsewhere(&instr.body, transfer, unit << 32 | index as u64));
                         What::Transfer((steps.transfers.len() - 1) as u32)
                     }
                     Work::Transfer(transfer) => What::Local(transfer.issue),
@@ -86,6 +87,17 @@ impl Steps {
         }
         steps
     }
+}
+
+/// Rows by a list as rows of their own: those of other instructions are others, as far as there are rows. Which they are is not
+/// known without values; lists that have rows in common find more of them in L2 than is assumed.
+fn elsewhere(body: &Body, transfer: Transfer, instr: u64) -> Transfer {
+    let (Body::GatherRows { from, .. } | Body::SimtGather { from, .. }) = body else { return transfer };
+    let apart = transfer.blocks.pitch / from.pitch.max(1);
+    // A multiplicative hash: instructions one behind the other begin far from one another.
+    let first = (u128::from(instr.wrapping_mul(0x9E37_79B9_7F4A_7C15)) * u128::from(apart)) >> 64;
+    let at = transfer.blocks.at + first as u64 * from.pitch;
+    Transfer { blocks: Blocks { at, ..transfer.blocks }, ..transfer }
 }
 
 /// Lines of global memory that the scalar unit keeps: what it reads or writes of one again costs no access to memory.

@@ -47,8 +47,8 @@ struct Engine {
     settled: f64,
     /// From the last byte that moves to when it is there.
     latency: f64,
-    /// Part of its bytes that came from behind L2, of late.
-    missed: Option<f64>,
+    /// Bytes that came from behind L2 of late, and all bytes of late.
+    late: (f64, f64),
     /// Bytes of its instruction, and those of them from behind L2.
     moved: (f64, f64),
     total: f64,
@@ -341,10 +341,12 @@ impl<'a> Machine<'a> {
         };
         let engine_state = &mut self.halves[half as usize].engines[pipe];
         engine_state.latency = latency;
-        // Requests run ahead of the bytes that move: what is missing is fetched while others are found.
-        let part = behind / bytes.max(1.0);
-        let missed = engine_state.missed.map_or(part, |late| late + (part - late) / self.figures.mte2_ahead.max(1.0));
-        engine_state.missed = Some(missed);
+        // Requests run ahead of the bytes that move: what is missing is fetched while others are found. Bytes are counted, not
+        // transfers: small ones that are found do not make large ones cheaper.
+        let kept = 1.0 - 1.0 / self.figures.mte2_ahead.max(1.0);
+        let late = (engine_state.late.0 * kept + behind, engine_state.late.1 * kept + bytes);
+        engine_state.late = late;
+        let missed = late.0 / late.1.max(1.0);
         engine_state.moved = (bytes, behind);
         self.fluid.start(engine, half / 3, bytes, transfer.port, missed, transfer.write);
     }
