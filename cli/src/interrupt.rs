@@ -6,6 +6,7 @@ use anychip_core::forward::{Hooks, Inner, Recordings, Wrapped};
 use anychip_core::{Device, Error, Op, Recording, Result, Tensor};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 static RAISED: AtomicBool = AtomicBool::new(false);
 
@@ -33,6 +34,19 @@ pub(crate) fn raised() -> bool {
 /// [`Failure::Interrupted`] once Ctrl-C was pressed.
 pub(crate) fn check() -> Result<(), Failure> {
     if raised() { Err(Failure::Interrupted) } else { Ok(()) }
+}
+
+/// Does work that cannot be stopped from within, and leaves it once Ctrl-C was pressed: the process ends with it.
+///
+/// # Errors
+/// [`Failure::Interrupted`].
+pub(crate) fn leaving<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, Failure> {
+    let worker = std::thread::spawn(work);
+    while !worker.is_finished() {
+        check()?;
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    worker.join().map_err(|panic| std::panic::resume_unwind(panic))
 }
 
 /// Refuses further operations once the flag is set, so that a long prefill or verification stops soon: the model's calls

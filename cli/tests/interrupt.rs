@@ -68,6 +68,18 @@ fn generation_shows_what_it_has() {
 }
 
 #[test]
+fn a_simulation_is_left() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("trace.json");
+    // Minutes of work, and a file that is begun before it.
+    let shape = ["--op", "linear", "--shape", "m=65536,n=65536,k=32768,dtype=f16"];
+    let mut child = start(&[&["trace", "--output", file.to_str().unwrap()][..], &shape].concat());
+    until(&mut child, || std::fs::read_dir(dir.path()).unwrap().next().is_some());
+    interrupt(child);
+    assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0);
+}
+
+#[test]
 fn verification_stops() {
     // The longest run there is: token by token, on the slow device, over both precisions.
     let devices = ["--device", "reference", "--device", "cpu"];

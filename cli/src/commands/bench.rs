@@ -37,8 +37,11 @@ pub(crate) fn run(args: &BenchArgs) -> Result<Outcome, Failure> {
     for name in names {
         interrupt::check()?;
         let result = match name.profile() {
-            Some(profile) => simulate(&profile, &args.op, &args.shape)
-                .map(|time| Entry::Simulated { device: name.to_string(), time: Box::new(time) }),
+            Some(profile) => {
+                let (op, shape) = (args.op.clone(), args.shape.clone());
+                interrupt::leaving(move || simulate(&profile, &op, &shape))?
+                    .map(|time| Entry::Simulated { device: name.to_string(), time: Box::new(time) })
+            }
             None => measure(&*name.open_interruptible()?, &args.op, &args.shape)
                 .map(|measured| Entry::Measured(Box::new(measured))),
         };

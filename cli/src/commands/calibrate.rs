@@ -1,10 +1,10 @@
 //! `anychip calibrate`: the simulator against the figures that it was fitted on.
 
-use crate::Outcome;
 use crate::args::CalibrateArgs;
 use crate::devices::Name;
 use crate::error::Failure;
 use crate::output::Output;
+use crate::{Outcome, interrupt};
 use anychip_bench::{Calibration, Sensitivity, calibrate, sensitivity};
 use serde::Serialize;
 
@@ -30,7 +30,7 @@ pub(crate) fn run(args: &CalibrateArgs) -> Result<Outcome, Failure> {
         }
     };
     let mut output = Output::begin(args.json.target.as_deref())?;
-    let calibration = calibrate(only.as_deref())?;
+    let calibration = interrupt::leaving(move || calibrate(only.as_deref()))??;
     output.line("row  profile   published   predicted   error  what")?;
     for row in &calibration.rows {
         output.line(&format!(
@@ -54,7 +54,8 @@ pub(crate) fn run(args: &CalibrateArgs) -> Result<Outcome, Failure> {
     if args.sensitivity {
         output.line("largest change of a prediction with half of a guessed figure, and with half as much again:")?;
         for (name, _) in &calibration.profiles {
-            for one in sensitivity(name)? {
+            let name = name.clone();
+            for one in interrupt::leaving(move || sensitivity(&name))?? {
                 output.line(&format!(
                     "{:<8} {:<20} {:>+6.1} % {:>+6.1} %",
                     one.profile,

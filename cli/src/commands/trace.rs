@@ -1,10 +1,10 @@
 //! `anychip trace`: what the cores of a simulated Ascend do, for Perfetto, and how busy their engines are.
 
-use crate::Outcome;
 use crate::args::TraceArgs;
 use crate::devices::Name;
 use crate::error::Failure;
 use crate::output::{Output, Report};
+use crate::{Outcome, interrupt};
 use anychip_ascend::trace::{perfetto, utilisation};
 
 pub(crate) fn run(args: &TraceArgs) -> Result<Outcome, Failure> {
@@ -13,7 +13,8 @@ pub(crate) fn run(args: &TraceArgs) -> Result<Outcome, Failure> {
     // A place that cannot be written is found before the work.
     let report = Report::begin(&args.output)?;
     let drawing = args.drawing.as_deref().map(Report::begin).transpose()?;
-    let (programs, timing) = anychip_bench::trace(&profile, &args.op, &args.shape)?;
+    let (of, op, shape) = (profile.clone(), args.op.clone(), args.shape.clone());
+    let (programs, timing) = interrupt::leaving(move || anychip_bench::trace(&of, &op, &shape))??;
     let trace = perfetto(&profile, &programs, &timing, args.cores.max(1));
     report.finish(serde_json::to_string(&trace).map_err(Failure::Json)?.as_bytes())?;
     if let (Some(drawing), Some(file)) = (drawing, &args.drawing) {
