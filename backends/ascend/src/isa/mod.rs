@@ -12,7 +12,7 @@ pub use access::{Access, Place};
 pub(crate) use access::{fix_halves, local};
 pub use elem::Elem;
 pub use tile::{Blocks, Global, Tile};
-pub use vector::{Axis, Bin, Cmp, MX_GROUP, Operand, Red, Round, Un, Vector, casts};
+pub use vector::{Axis, Bin, Cmp, Count, MX_GROUP, Operand, Red, Round, Un, Vector, casts};
 
 use std::fmt;
 use std::panic::Location;

@@ -120,6 +120,15 @@ pub enum Red {
     ArgMax,
 }
 
+/// What a histogram says of each value of a byte.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Count {
+    /// How many have it.
+    Frequency,
+    /// How many have it or a lower one.
+    Accumulate,
+}
+
 /// Which elements of a tile are taken together.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Axis {
@@ -153,7 +162,8 @@ pub enum Vector {
     Bin(Bin, Tile, Operand, Operand),
     /// `VUN`: `to = op(a)`.
     Un(Un, Tile, Tile),
-    /// `VCAST`: to another type. Values beyond an FP8 or FP4 type become its largest, NaN an FP8 NaN.
+    /// `VCAST`: to another type. Values beyond an FP8 or FP4 type become its largest, NaN an FP8 NaN; integers keep their
+    /// lowest bits.
     Cast(Tile, Tile, Round),
     /// `VRED`: rows or columns to one element each.
     Red(Red, Axis, Tile, Tile),
@@ -174,8 +184,11 @@ pub enum Vector {
     Sort32(Tile, Tile, Tile),
     /// `VMRGSORT`: up to four descending lists of pairs to one, of equal numbers the earlier list's first.
     Merge(Tile, Vec<Tile>),
-    /// `VHIST`: how many elements of each row have each value of one byte: 256 integers a row.
-    Hist(Tile, Tile),
+    /// `VHIST`: how many elements of each row have each value of one byte, or at most that: 256 integers a row.
+    Hist(Count, Tile, Tile),
+    /// `VSQUEEZE`: those elements of the second tile for which `a cmp b` holds, in order and without gaps. It ends where the
+    /// first tile does; what is left of that stays as it is.
+    Squeeze(Cmp, Tile, Tile, [Operand; 2]),
     /// `VDEQ_MX`: codes times the scale of each 32 of a row.
     DequantMx(Tile, Tile, Tile),
     /// `VF`: several of the above in one function, whose results before the last stay in registers where they fit.
@@ -194,7 +207,8 @@ impl Vector {
             Vector::Un(_, to, a) | Vector::Cast(to, a, _) | Vector::Red(_, _, to, a) | Vector::Trans(to, a) => {
                 both(to, &[Some(a)]);
             }
-            Vector::Hist(to, a) => both(to, &[Some(a)]),
+            Vector::Hist(_, to, a) => both(to, &[Some(a)]),
+            Vector::Squeeze(_, to, from, [a, b]) => both(to, &[Some(from), a.tile(), b.tile()]),
             Vector::Bcast(to, a) => both(to, &[a.tile()]),
             Vector::Ramp(to, ..) => both(to, &[]),
             Vector::Select(_, to, [a, b, x, y]) => both(to, &[a.tile(), b.tile(), x.tile(), y.tile()]),
@@ -222,7 +236,8 @@ impl Vector {
             | Vector::Trans(to, _)
             | Vector::Sort32(to, ..)
             | Vector::Merge(to, _)
-            | Vector::Hist(to, _)
+            | Vector::Hist(_, to, _)
+            | Vector::Squeeze(_, to, ..)
             | Vector::DequantMx(to, ..) => Some(to),
             Vector::Fused(all) => all.last().and_then(Vector::result),
         }
@@ -243,6 +258,7 @@ impl Vector {
             Vector::Sort32(..) => "VSORT32",
             Vector::Merge(..) => "VMRGSORT",
             Vector::Hist(..) => "VHIST",
+            Vector::Squeeze(..) => "VSQUEEZE",
             Vector::DequantMx(..) => "VDEQ_MX",
             Vector::Fused(..) => "VF",
         }

@@ -1,7 +1,7 @@
 //! Vectors as a kernel writes them.
 
 use super::Context;
-use crate::isa::{Axis, Bin, Body, Cmp, Operand, Red, Round, Tile, Un, Vector};
+use crate::isa::{Axis, Bin, Body, Cmp, Count, Operand, Red, Round, Tile, Un, Vector};
 use crate::machine::Arch;
 
 macro_rules! binary {
@@ -168,10 +168,16 @@ impl Context<'_> {
         self.vector(Vector::Merge(to, lists.to_vec()));
     }
 
-    /// How often each byte value comes in each row.
+    /// How often each byte value comes in each row, or how often one comes that is no higher.
     #[track_caller]
-    pub fn histogram(&mut self, to: Tile, a: Tile) {
-        self.vector(Vector::Hist(to, a));
+    pub fn histogram(&mut self, to: Tile, a: Tile, count: Count) {
+        self.vector(Vector::Hist(count, to, a));
+    }
+
+    /// Elements of `from` for which `a cmp b`, one behind the other from the front of `to`; the rest of it stays.
+    #[track_caller]
+    pub fn squeeze(&mut self, to: Tile, from: Tile, (a, cmp, b): (impl Into<Operand>, Cmp, impl Into<Operand>)) {
+        self.vector(Vector::Squeeze(cmp, to, from, [a.into(), b.into()]));
     }
 
     /// Codes times the scale of each 32 of a row.

@@ -222,6 +222,8 @@ figures! {
     vector_sort: "cycles/element";
     /// An element of lists that are merged.
     vector_merge: "cycles/element";
+    /// A register of which some elements are put one behind the other.
+    vector_squeeze: "cycles/register";
     /// Bytes counted, of a half of their range.
     vector_histogram: "bytes/cycle";
 

@@ -1,8 +1,6 @@
 //! Lists of pairs, a number and an integer, the largest number first and of equals the one that came first.
 //!
-//! Both generations sort 32 pairs at a time and merge up to four lists; what is not wanted of a list is never merged. The
-//! 950 could narrow candidates down by histograms of their bytes first, but what it finds then is as many as it is, and
-//! instructions have sizes that are known before.
+//! Both generations sort 32 pairs at a time and merge up to four lists; what is not wanted of a list is never merged.
 
 use crate::isa::{Elem, Tile};
 use crate::kernel::Context;

@@ -1,17 +1,25 @@
-//! The places of the `k` largest of each row: steps of a row are sorted, and the best so far merged with each step's best.
+//! The places of the `k` largest of each row: the best of each step of a row, and the best so far merged with them. Steps are
+//! sorted; the 950 finds the last rank of long ones first, and sorts what is above it.
 
-use super::sorted::{Parts, RUN, Sorter, list, merge, pairs};
+mod finder;
+mod sorting;
+#[cfg(test)]
+mod tests;
+mod threshold;
+
+use super::sorted::RUN;
 use crate::device::Npu;
-use crate::isa::{Cmp, Elem, Global, Mode, Pipe, Tile};
-use crate::kernel::{Context, Kernel, Queue};
-use crate::machine::Space;
+use crate::isa::{Elem, Global, Mode, Pipe};
+use crate::kernel::{Context, Kernel};
+use crate::machine::{Arch, Profile};
 use crate::sim::Gm;
 use anychip_core::host::{read, write};
 use anychip_core::ops::{self, Operation};
 use anychip_core::{Numerics, Result, Support};
+use finder::Finder;
 
-/// Scores of a step, and ranks that are found in a pass over a row: UB has room for some twenty words of each.
-const STEP: u32 = 2048;
+/// Scores that segments of a row are a multiple of, and ranks that are found in a pass over a row.
+const STEP: u32 = sorting::STEP;
 /// Flag between all cores.
 const ALL: u8 = 0;
 
@@ -30,25 +38,51 @@ pub(crate) fn run(op: &ops::TopK, npu: &Npu) -> Result<()> {
     }
     let (scores, mut out) = (read(&op.scores)?, write(&op.out)?);
     let mut gm = Gm::default();
-    // Few rows are cut into segments, whose best are merged behind.
-    let lanes = 2 * npu.profile().figures.cube_cores as u32;
-    let steps = width.div_ceil(STEP).max(1);
-    let segments = if k > STEP { 1 } else { (lanes / rows).clamp(1, steps) };
-    let segment = steps.div_ceil(segments) * STEP;
-    let segments = width.div_ceil(segment).max(1);
-    let lists = (segments > 1).then(|| {
-        let region = gm.scratch("lists", 8 * u64::from(k) * u64::from(rows) * u64::from(segments));
-        Global::new(region, 0, Elem::F32, rows * segments, 2 * k)
-    });
-    let kernel = TopK {
-        scores: Global::new(gm.input("scores", scores.bytes()), 0, Elem::F32, rows, width),
-        out: Global::new(gm.output("out", out.bytes_mut()), 0, Elem::I32, rows, k),
-        lists,
-        segment,
-        segments,
-        cores: npu.vector_cores((rows * segments) as usize),
-    };
+    let plan = Plan::of(npu.profile(), rows, width, k);
+    let scores = Global::new(gm.input("scores", scores.bytes()), 0, Elem::F32, rows, width);
+    let out = Global::new(gm.output("out", out.bytes_mut()), 0, Elem::I32, rows, k);
+    let cores = npu.vector_cores((rows * plan.segments) as usize);
+    let kernel = TopK::new(&mut gm, scores, out, plan, cores);
     npu.launch(ops::TopK::NAME, &kernel, &gm)
+}
+
+/// How the best of a step are found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Way {
+    /// All of it is sorted.
+    Sorting,
+    /// What is above the last rank is sorted, in steps of so many scores.
+    Threshold(u32),
+}
+
+impl Way {
+    /// For `k` ranks of `width` scores, which may be a segment of a row.
+    fn of(profile: &Profile, width: u32, k: u32, has_lists: bool) -> Way {
+        let is_sooner = profile.arch == Arch::V3510 && k <= STEP && threshold::is_sooner(width, k);
+        let step = if is_sooner { threshold::step(profile, k, finder::bytes(k, has_lists)) } else { 0 };
+        if step > 0 { Way::Threshold(step) } else { Way::Sorting }
+    }
+}
+
+/// How rows are cut and searched.
+#[derive(Clone, Copy, Debug)]
+struct Plan {
+    /// Scores of a segment: a multiple of [`STEP`].
+    segment: u32,
+    segments: u32,
+    way: Way,
+}
+
+impl Plan {
+    /// Few rows are cut into segments, whose best are merged behind.
+    fn of(profile: &Profile, rows: u32, width: u32, k: u32) -> Plan {
+        let lanes = 2 * profile.figures.cube_cores as u32;
+        let steps = width.div_ceil(STEP).max(1);
+        let segments = if k > STEP { 1 } else { (lanes / rows).clamp(1, steps) };
+        let segment = steps.div_ceil(segments) * STEP;
+        let segments = width.div_ceil(segment).max(1);
+        Plan { segment, segments, way: Way::of(profile, segment.min(width), k, segments > 1) }
+    }
 }
 
 struct TopK {
@@ -56,10 +90,19 @@ struct TopK {
     out: Global,
     /// The best of each segment, where rows have more than one.
     lists: Option<Global>,
-    /// Scores of a segment: whole steps.
-    segment: u32,
-    segments: u32,
+    plan: Plan,
     cores: usize,
+}
+
+impl TopK {
+    fn new(gm: &mut Gm<'_>, scores: Global, out: Global, plan: Plan, cores: usize) -> TopK {
+        let lists = (plan.segments > 1).then(|| {
+            let (rows, cols) = (scores.rows * plan.segments, 2 * out.cols);
+            let region = gm.scratch("lists", 4 * u64::from(rows) * u64::from(cols));
+            Global::new(region, 0, Elem::F32, rows, cols)
+        });
+        TopK { scores, out, lists, plan, cores }
+    }
 }
 
 impl Kernel for TopK {
@@ -68,7 +111,7 @@ impl Kernel for TopK {
     }
 
     fn vector(&self, cx: &mut Context<'_>) {
-        let mut finder = Finder::new(cx, self.out.cols.min(STEP), self.lists.is_some());
+        let mut finder = Finder::new(cx, self.plan.way, self.out.cols.min(STEP), self.lists.is_some());
         let rows = u64::from(self.scores.rows);
         let Some(lists) = self.lists else {
             for row in cx.share(rows) {
@@ -76,10 +119,11 @@ impl Kernel for TopK {
             }
             return finder.close(cx);
         };
-        for piece in cx.share(rows * u64::from(self.segments)) {
-            let (row, segment) = (piece / u64::from(self.segments), (piece % u64::from(self.segments)) as u32);
-            let scores = self.scores.part(row, 1, segment * self.segment, self.length(segment));
-            if let Some(best) = finder.best(cx, scores, segment * self.segment, self.out.cols, None) {
+        let Plan { segment: length, segments, .. } = self.plan;
+        for piece in cx.share(rows * u64::from(segments)) {
+            let (row, segment) = (piece / u64::from(segments), (piece % u64::from(segments)) as u32);
+            let scores = self.scores.part(row, 1, segment * length, self.length(segment));
+            if let Some(best) = finder.best(cx, scores, segment * length, self.out.cols, None) {
                 finder.keep(cx, best, lists.part(piece, 1, 0, best.cols));
             }
         }
@@ -87,9 +131,9 @@ impl Kernel for TopK {
         cx.cross_wait(Pipe::Mte2, Mode::Everywhere, ALL);
         for row in cx.share(rows) {
             let mut best = None;
-            for segment in 0..self.segments {
+            for segment in 0..segments {
                 let found = self.length(segment).next_multiple_of(RUN).min(self.out.cols);
-                let place = row * u64::from(self.segments) + u64::from(segment);
+                let place = row * u64::from(segments) + u64::from(segment);
                 best = Some(finder.take(cx, lists.part(place, 1, 0, 2 * found), best, self.out.cols));
             }
             finder.ranks(cx, best, self.out.part(row, 1, 0, self.out.cols));
@@ -100,7 +144,7 @@ impl Kernel for TopK {
 
 impl TopK {
     fn length(&self, segment: u32) -> u32 {
-        self.segment.min(self.scores.cols - segment * self.segment)
+        self.plan.segment.min(self.scores.cols - segment * self.plan.segment)
     }
 
     /// A whole row. Each pass finds as many ranks as UB holds, of what comes behind the last.
@@ -116,154 +160,5 @@ impl TopK {
             }
             finder.ranks(cx, best, self.out.part(row, 1, rank, most));
         }
-    }
-}
-
-/// The buffers of a vector half.
-struct Finder {
-    loads: Queue,
-    stores: Queue,
-    sorter: Sorter,
-    parts: Parts,
-    scores: Tile,
-    places: Tile,
-    /// Of what comes behind the last rank: scores of equals.
-    equals: Tile,
-    last: [Tile; 3],
-    /// The best so far, before and after a merge.
-    best: [u32; 2],
-    found: u32,
-}
-
-impl Finder {
-    /// For so many ranks; lists of pairs come and go where rows have segments.
-    fn new(cx: &mut Context<'_>, most: u32, has_lists: bool) -> Finder {
-        let pairs = 8 * most.next_multiple_of(4);
-        let words = if has_lists { pairs } else { pairs / 2 };
-        let loads = Queue::new(cx, Pipe::Mte2, Pipe::V, Space::Ub, words.max(4 * STEP), 2);
-        let stores = Queue::new(cx, Pipe::V, Pipe::Mte3, Space::Ub, words.next_multiple_of(32), 2);
-        Finder {
-            loads,
-            stores,
-            sorter: Sorter::new(cx, 1, STEP),
-            parts: Parts::new(cx, most),
-            scores: cx.ub(Elem::F32, 1, STEP),
-            places: cx.ub(Elem::I32, 1, STEP),
-            equals: cx.ub(Elem::F32, 1, STEP),
-            last: [Elem::F32, Elem::I32, Elem::I32].map(|elem| cx.ub(elem, 1, 1)),
-            best: [(); 2].map(|()| cx.alloc(Space::Ub, pairs)),
-            found: cx.alloc(Space::Ub, pairs),
-        }
-    }
-
-    /// The best `most` of a row, whose first score is at place `first`; of those behind the last rank alone if there is one.
-    fn best(
-        &mut self,
-        cx: &mut Context<'_>,
-        row: Global,
-        first: u32,
-        most: u32,
-        last: Option<[Tile; 2]>,
-    ) -> Option<Tile> {
-        let mut best = None;
-        for start in (0..row.cols).step_by(STEP as usize) {
-            let count = STEP.min(row.cols - start);
-            let padded = count.next_multiple_of(RUN);
-            let loaded = Tile::rows_of(Space::Ub, self.loads.alloc(cx), Elem::F32, 1, count);
-            cx.load_ub(row.part(0, 1, start, count), loaded);
-            self.loads.push(cx);
-            self.loads.pop(cx);
-            let [scores, equals] = [self.scores, self.equals].map(|tile| Tile { cols: padded, ..tile });
-            let places = Tile { cols: padded, ..self.places };
-            cx.fused(|cx| {
-                if padded > count {
-                    cx.bcast(scores, f32::NEG_INFINITY);
-                }
-                // A NaN is above nothing.
-                let above = (loaded, Cmp::Gt, f32::NEG_INFINITY);
-                cx.select(Tile { cols: count, ..scores }, above, loaded, f32::NEG_INFINITY);
-                cx.ramp(places, (first + start) as i32, 1);
-                if let Some([number, place]) = last {
-                    cx.select(equals, (scores, Cmp::Eq, number), scores, f32::NEG_INFINITY);
-                    cx.select(equals, (places, Cmp::Gt, place), equals, f32::NEG_INFINITY);
-                    cx.select(scores, (scores, Cmp::Lt, number), scores, f32::NEG_INFINITY);
-                    cx.max(scores, scores, equals);
-                }
-            });
-            self.loads.free(cx);
-            self.sorter.runs(cx, scores, places);
-            let to = if best.is_some() { self.found } else { self.best[0] };
-            let found = self.sorter.best(cx, 0, padded, most, to);
-            best = Some(self.join(cx, best, found, most));
-        }
-        best
-    }
-
-    /// The best of those so far and those found; the first found are there already.
-    fn join(&mut self, cx: &mut Context<'_>, best: Option<Tile>, found: Tile, most: u32) -> Tile {
-        let Some(best) = best else { return found };
-        let joined = merge(cx, &[best, found], most, self.best[1]);
-        self.best.reverse();
-        joined
-    }
-
-    /// Number and place of a list's last pair, for the next pass.
-    fn last(&mut self, cx: &mut Context<'_>, best: Tile) -> [Tile; 2] {
-        let [number, place, index] = self.last;
-        let at = 2 * (pairs(&best) - 1);
-        cx.bcast(index, at as i32);
-        cx.gather(number, best, index);
-        cx.bcast(index, at as i32 + 1);
-        cx.gather(place, best.of(Elem::I32), index);
-        [number, place]
-    }
-
-    /// Puts a list to global memory.
-    fn keep(&mut self, cx: &mut Context<'_>, best: Tile, to: Global) {
-        let out = list(self.stores.alloc(cx), pairs(&best));
-        cx.copy(out, best);
-        self.store(cx, out, to);
-    }
-
-    /// Takes a list from global memory up into the best so far.
-    fn take(&mut self, cx: &mut Context<'_>, from: Global, best: Option<Tile>, most: u32) -> Tile {
-        let found = list(self.loads.alloc(cx), from.cols / 2);
-        cx.load_ub(from, found);
-        self.loads.push(cx);
-        self.loads.pop(cx);
-        let joined = match best {
-            None => merge(cx, &[found], most, self.best[0]),
-            best => self.join(cx, best, found, most),
-        };
-        self.loads.free(cx);
-        joined
-    }
-
-    /// The places of a list, -1 for what is no score and where there is none.
-    fn ranks(&mut self, cx: &mut Context<'_>, best: Option<Tile>, to: Global) {
-        let out = Tile::rows_of(Space::Ub, self.stores.alloc(cx), Elem::I32, 1, to.cols);
-        if best.is_none_or(|best| pairs(&best) < to.cols) {
-            cx.bcast(out, -1);
-        }
-        if let Some(best) = best {
-            let cols = pairs(&best);
-            // A row's scores are through.
-            let (numbers, integers) = (Tile { cols, ..self.scores }, Tile { cols, ..self.places });
-            self.parts.split(cx, best, numbers, integers);
-            cx.select(Tile { cols, ..out }, (numbers, Cmp::Gt, f32::NEG_INFINITY), integers, -1);
-        }
-        self.store(cx, out, to);
-    }
-
-    fn store(&mut self, cx: &mut Context<'_>, from: Tile, to: Global) {
-        self.stores.push(cx);
-        self.stores.pop(cx);
-        cx.store(from, to);
-        self.stores.free(cx);
-    }
-
-    fn close(self, cx: &mut Context<'_>) {
-        self.loads.close(cx);
-        self.stores.close(cx);
     }
 }

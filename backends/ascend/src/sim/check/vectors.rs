@@ -9,6 +9,8 @@ use crate::sim::hazard::Code;
 const LISTS: usize = 4;
 /// Numbers that are sorted together.
 const SORTED: u32 = 32;
+/// Bits of the narrowest elements that both generations squeeze.
+const WORD: usize = 16;
 /// Values of a byte.
 const BYTES: u32 = 256;
 
@@ -102,10 +104,19 @@ pub(super) fn vector_rules(vector: &Vector, wrong: &mut impl FnMut(Code, String)
                 );
             }
         }
-        Vector::Hist(to, a) => {
+        Vector::Hist(_, to, a) => {
             shape("the result", to, a.rows, BYTES);
             if a.elem != Elem::U8 || to.elem != Elem::I32 {
                 wrong(Code::WrongLayout, format!("{name}: bytes are counted in i32; got {} in {}", a.elem, to.elem));
+            }
+        }
+        Vector::Squeeze(_, to, from, [a, b]) => {
+            let kind = a.tile().or(b.tile()).map_or(from.elem, |tile| tile.elem);
+            [a, b].into_iter().for_each(|operand| spread(name, &from.of(kind), operand, wrong));
+            let flat = to.rows == 1 && to.cols > 0;
+            if !flat || to.elem != from.elem || from.elem.bits() < WORD {
+                let got = format!("{} to {} x {} of {}", from.elem, to.rows, to.cols, to.elem);
+                wrong(Code::WrongLayout, format!("{name}: elements of {WORD} bits or more, to one row; got {got}"));
             }
         }
         Vector::DequantMx(to, codes, scales) => {

@@ -10,7 +10,7 @@ use super::arithmetic::{
 };
 use super::cube::encode;
 use super::{Executor, numbers, transfer};
-use crate::isa::{Axis, Bin, Elem, MX_GROUP, Operand, Red, Round, Tile, Un, Unit, Vector, local};
+use crate::isa::{Axis, Bin, Cmp, Count, Elem, MX_GROUP, Operand, Red, Round, Tile, Un, Unit, Vector, local};
 use crate::sim::hazard::Code;
 use anychip_core::formats::e2m1;
 
@@ -57,14 +57,7 @@ impl Executor<'_, '_> {
                 self.store_integers(unit, to, &row.repeat(to.rows as usize));
             }
             Vector::Select(cmp, to, [a, b, x, y]) => {
-                let kind = a.tile().or(b.tile()).map_or(to.elem, |tile| tile.elem);
-                let holds: Vec<bool> = if kind.is_integer() {
-                    let (a, b) = (self.integers_of(unit, &to.of(kind), a), self.integers_of(unit, &to.of(kind), b));
-                    a.iter().zip(&b).map(|(a, b)| compare(*cmp, a, b)).collect()
-                } else {
-                    let (a, b) = (self.numbers_of(unit, &to.of(kind), a), self.numbers_of(unit, &to.of(kind), b));
-                    a.iter().zip(&b).map(|(a, b)| compare(*cmp, a, b)).collect()
-                };
+                let holds = self.compared(unit, *cmp, to, [a, b]);
                 let (x, y) = (self.integers_of(unit, to, x), self.integers_of(unit, to, y));
                 let all = holds.iter().zip(x.iter().zip(&y)).map(|(holds, (x, y))| if *holds { *x } else { *y });
                 let all: Vec<i32> = all.collect();
@@ -109,13 +102,23 @@ impl Executor<'_, '_> {
             }
             Vector::Sort32(to, keys, integers) => self.sort(unit, to, keys, integers),
             Vector::Merge(to, lists) => self.merge(unit, to, lists),
-            Vector::Hist(to, a) => {
+            Vector::Hist(count, to, a) => {
                 let bytes = self.gather(unit, a, false);
                 let mut counts = vec![0; to.count()];
-                for (row, bytes) in bytes.chunks_exact(a.cols as usize).enumerate() {
-                    bytes.iter().for_each(|byte| counts[row * 256 + usize::from(*byte)] += 1);
+                for (counts, bytes) in counts.chunks_exact_mut(256).zip(bytes.chunks_exact(a.cols.max(1) as usize)) {
+                    bytes.iter().for_each(|byte| counts[usize::from(*byte)] += 1);
+                    if *count == Count::Accumulate {
+                        (1..256).for_each(|value| counts[value] += counts[value - 1]);
+                    }
                 }
                 self.store_integers(unit, to, &counts);
+            }
+            Vector::Squeeze(cmp, to, from, [a, b]) => {
+                let holds = self.compared(unit, *cmp, from, [a, b]);
+                let all = self.integers_of(unit, from, &Operand::Tile(*from));
+                let kept = all.iter().zip(&holds).filter(|(_, holds)| **holds).map(|(value, _)| *value);
+                let kept: Vec<i32> = kept.take(to.count()).collect();
+                self.store_integers(unit, &Tile { cols: kept.len() as u32, ..*to }, &kept);
             }
             Vector::DequantMx(to, codes, scales) => {
                 let (cols, groups) = (codes.cols as usize, scales.cols as usize);
@@ -133,6 +136,17 @@ impl Executor<'_, '_> {
             }
             Vector::Fused(all) => all.iter().for_each(|one| self.vector(unit, one)),
         }
+    }
+
+    /// Where a comparison holds, for each element of a tile like `like`; what is compared may be of another type.
+    fn compared(&mut self, unit: Unit, cmp: Cmp, like: &Tile, [a, b]: [&Operand; 2]) -> Vec<bool> {
+        let like = like.of(a.tile().or(b.tile()).map_or(like.elem, |tile| tile.elem));
+        if like.elem.is_integer() {
+            let (a, b) = (self.integers_of(unit, &like, a), self.integers_of(unit, &like, b));
+            return a.iter().zip(&b).map(|(a, b)| compare(cmp, a, b)).collect();
+        }
+        let (a, b) = (self.numbers_of(unit, &like, a), self.numbers_of(unit, &like, b));
+        a.iter().zip(&b).map(|(a, b)| compare(cmp, a, b)).collect()
     }
 
     fn beyond(&mut self, unit: Unit, tile: &Tile, place: Option<i32>) {

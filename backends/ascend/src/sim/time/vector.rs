@@ -103,7 +103,13 @@ fn executions(figures: &Figures, one: &Vector) -> f64 {
         Vector::Sort32(_, keys, _) => elements(keys) * figures.vector_sort,
         Vector::Merge(to, _) => elements(to) / 2.0 * figures.vector_merge,
         // Both halves of the range, each by itself.
-        Vector::Hist(_, a) => 2.0 * elements(a) / figures.vector_histogram.max(1e-9),
+        Vector::Hist(_, _, a) => 2.0 * elements(a) / figures.vector_histogram.max(1e-9),
+        // What is compared may be of fewer registers than what is moved.
+        Vector::Squeeze(_, _, from, compared) => {
+            let compared = compared.iter().filter_map(|operand| operand.tile());
+            let compared: f64 = compared.map(|tile| self::registers(figures, tile)).sum();
+            self::registers(figures, from) * figures.vector_squeeze + compared * figures.vector_add
+        }
         Vector::DequantMx(to, ..) => {
             self::registers(figures, &to.of(Elem::BF16)) * (figures.vector_cast + figures.vector_mul)
         }
@@ -151,5 +157,30 @@ fn latency(figures: &Figures, one: &Vector) -> f64 {
         }
         Vector::Red(..) => figures.vector_latency * 3.0,
         _ => figures.vector_latency,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use crate::isa::{Cmp, Operand};
+    use crate::machine::{Profile, Space};
+
+    /// 64 registers are compared and squeezed; marks of a byte each are of a quarter as many to be compared.
+    #[test]
+    fn what_is_squeezed_and_what_is_compared_are_paid_for() {
+        let tile = |at, elem| Tile::rows_of(Space::Ub, at, elem, 1, 4096);
+        let [from, marks] = [(0, Elem::I32), (65_536, Elem::U8)].map(|(at, elem)| tile(at, elem));
+        let to = Tile { cols: 64, ..tile(131_072, Elem::I32) };
+        let squeeze = |compared: Tile| Vector::Squeeze(Cmp::Ne, to, from, [compared.into(), Operand::Integer(0)]);
+        for (profile, by_itself, by_marks) in [
+            ("950dt", 23.0 + 9.0 + 8.0 + (64.0 * 2.0 + 64.0) / 2.0 + 12.0, 52.0 + (64.0 * 2.0 + 16.0) / 2.0),
+            ("910b", 25.0 + 64.0 * 14.0 + 64.0, 25.0 + 64.0 * 14.0 + 16.0),
+        ] {
+            let figures = Profile::open(profile).unwrap().figures;
+            assert_eq!(cycles(&figures, &squeeze(from)), by_itself, "{profile}");
+            assert_eq!(cycles(&figures, &squeeze(marks)), by_marks, "{profile}");
+        }
     }
 }
