@@ -18,11 +18,18 @@ pub(crate) type Broken = (Code, Option<Bytes>, String);
 pub(crate) fn broken(profile: &Profile, gm: &Gm<'_>, unit: Unit, instr: &Instr) -> Vec<Broken> {
     let mut all = Vec::new();
     let name = |region: u16| gm.name(region).to_string();
+    let scalar = matches!(instr.body, Body::MailboxLoad(..) | Body::MailboxStore(..));
     instr.accesses(unit, &mut |access| {
         let (limit, what) = match access.place {
             Place::Gm(region) => (gm.bytes(region), "the operand has"),
             // What a chip has not is no question of bounds.
-            Place::Local(space, _) if capacity(profile, space) == 0 => return,
+            Place::Local(space, _) if capacity(profile, space) == 0 => {
+                return all.push((Code::NoPath, None, format!("{} has no memory {space}", profile.title)));
+            }
+            Place::Local(Space::Mailbox, _) if !scalar => {
+                let detail = format!("{} does not reach the mailbox", instr.name());
+                return all.push((Code::WrongLayout, None, detail));
+            }
             Place::Local(space, _) => (capacity(profile, space) as u64, "kernels may use"),
         };
         let bytes = || Some(Bytes::of(access.place, &access.blocks, &name));
@@ -39,11 +46,6 @@ pub(crate) fn broken(profile: &Profile, gm: &Gm<'_>, unit: Unit, instr: &Instr) 
             all.push((Code::OutOfBounds, bytes(), "the launch only reads this operand".into()));
         }
     });
-    let mut mailbox = false;
-    instr.accesses(unit, &mut |access| mailbox |= matches!(access.place, Place::Local(Space::Mailbox, _)));
-    if mailbox && !matches!(instr.body, Body::MailboxLoad(..) | Body::MailboxStore(..)) {
-        all.push((Code::WrongLayout, None, format!("{} does not reach the mailbox", instr.name())));
-    }
     let mut wrong = |code, detail: String| all.push((code, None, detail));
     tiles(&instr.body, &mut |tile| aligned(profile, tile, &mut wrong));
     paths(profile, unit, instr, &mut wrong);
@@ -134,7 +136,6 @@ fn paths(profile: &Profile, unit: Unit, instr: &Instr, wrong: &mut impl FnMut(Co
             name()
         }
         Body::Mmad(mmad) => mmad.scales.and_then(|_| name()),
-        Body::MailboxLoad(..) | Body::MailboxStore(..) => Some("the mailbox".into()),
         Body::Fix(fix) => match (fix.mode, fix.elem()) {
             (FixMode::Columns, _) => Some("NZ2DN".into()),
             (_, elem @ (Elem::HiF8 | Elem::E4M3)) => Some(format!("{elem} of FixPipe")),
