@@ -3,8 +3,14 @@
 
 #[path = "hazards/cube.rs"]
 mod cube;
+#[path = "hazards/fixpipe.rs"]
+mod fixpipe;
 #[path = "hazards/flags.rs"]
 mod flags;
+#[path = "hazards/formats.rs"]
+mod formats;
+#[path = "hazards/mailbox.rs"]
+mod mailbox;
 #[path = "hazards/memory.rs"]
 mod memory;
 #[path = "hazards/order.rs"]

@@ -1,6 +1,6 @@
 //! What an instruction reads and writes.
 
-use super::{Blocks, Body, FixHalf, FixTo, Global, Init, Instr, Quant, Tile, Unit, Vector};
+use super::{Blocks, Body, FixTo, Global, Init, Instr, Quant, Tile, Unit, Vector, fix_halves};
 use crate::machine::Space;
 
 /// A memory: an operand of the launch, or one that a unit of the core has.
@@ -8,7 +8,7 @@ use crate::machine::Space;
 pub enum Place {
     /// An operand in global memory.
     Gm(u16),
-    /// A memory of the cube half, or UB of a vector half.
+    /// A memory of the cube half, UB of a vector half, or the core's mailbox, which counts as the cube half's.
     Local(Space, Unit),
 }
 
@@ -76,7 +76,7 @@ impl Instr {
                 read(tile(from));
                 write(&mut touch, (local(to, Unit::vector(usize::from(*half))), to.blocks()));
             }
-            Body::FillL1(to, _) | Body::ScalarStoreUb(to, _) => write(&mut touch, tile(to)),
+            Body::FillL1(to, _) | Body::ScalarStoreUb(to, _) | Body::MailboxStore(to, _) => write(&mut touch, tile(to)),
             Body::StoreL1Gm(from, to) => {
                 read(tile(from));
                 write(&mut touch, gm(to));
@@ -122,6 +122,7 @@ impl Instr {
             }),
             Body::ScalarLoad(from, _) => read(gm(from)),
             Body::ScalarLoadUb(from, _) => read(tile(from)),
+            Body::MailboxLoad(from, _) => read(tile(from)),
             Body::ScalarStore(to, _) => write(&mut touch, gm(to)),
             Body::SetFlag(..)
             | Body::WaitFlag(..)
@@ -137,21 +138,6 @@ impl Instr {
 
 fn write(touch: &mut impl FnMut(Place, Blocks, bool), (place, blocks): (Place, Blocks)) {
     touch(place, blocks, true);
-}
-
-/// Which vector half gets which rows.
-pub(crate) fn fix_halves(to: &Tile, half: FixHalf) -> impl Iterator<Item = (Unit, Tile)> + use<> {
-    let upper = to.rows.div_ceil(2);
-    let parts = match half {
-        FixHalf::First => [Some((Unit::Aiv0, *to)), None],
-        FixHalf::Second => [Some((Unit::Aiv1, *to)), None],
-        // Both halves have their rows at the tile's own place.
-        FixHalf::Split => [
-            Some((Unit::Aiv0, Tile { rows: upper, ..*to })),
-            (to.rows > upper).then_some((Unit::Aiv1, Tile { rows: to.rows - upper, ..*to })),
-        ],
-    };
-    parts.into_iter().flatten()
 }
 
 /// Reads and writes of vectors. What a function computes and takes up again itself is no read.

@@ -4,14 +4,20 @@
 //! its operands ([`Instr::accesses`]): the checks, the simulator and the trace all go by that.
 
 mod access;
+pub mod e5m2;
 mod elem;
+mod fix;
+pub mod hif8;
 mod tile;
 mod vector;
 
+pub(crate) use access::local;
 pub use access::{Access, Place};
-pub(crate) use access::{fix_halves, local};
 pub use elem::Elem;
+pub(crate) use fix::fix_halves;
+pub use fix::{Fix, FixHalf, FixMode, FixTo, Quant};
 pub use tile::{Blocks, Global, Tile};
+pub(crate) use vector::conversions;
 pub use vector::{Axis, Bin, Cmp, Count, MX_GROUP, Operand, Red, Round, Un, Vector, casts};
 
 use std::fmt;
@@ -138,57 +144,6 @@ pub struct Mmad {
     pub unit_flag: UnitFlag,
 }
 
-/// Where FixPipe writes.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub enum FixTo {
-    /// Global memory.
-    Gm(Global),
-    /// L1.
-    L1(Tile),
-    /// UB of one vector half, or the upper half of the rows to the first and the others to the second, each at its tile's
-    /// place.
-    Ub(Tile, FixHalf),
-}
-
-/// Which vector half gets sums.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum FixHalf {
-    /// The first.
-    First,
-    /// The second.
-    Second,
-    /// Half of the rows each.
-    Split,
-}
-
-/// What FixPipe multiplies sums with.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub enum Quant {
-    /// Nothing.
-    None,
-    /// One number.
-    Scale(f32),
-    /// A number for each column, f32, in its buffer.
-    Columns(Tile),
-}
-
-/// Sums from L0C on: `FIX_L0C_GM`, `FIX_L0C_L1`, `FIX_L0C_UB`.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Fix {
-    /// Sums.
-    pub from: Tile,
-    /// Where to.
-    pub to: FixTo,
-    /// Factor.
-    pub quant: Quant,
-    /// Whether what is below zero becomes zero.
-    pub relu: bool,
-    /// Whether it is added to what is there; global memory only.
-    pub atomic: bool,
-    /// Coupling with the cube.
-    pub unit_flag: UnitFlag,
-}
-
 /// An engine, or all of a unit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Barrier {
@@ -218,7 +173,7 @@ pub enum Body {
     LoadUb(Global, Tile),
     /// `LD_GM_L1_ND2NZ`: a burst a row; columns of the last fractals that the matrix has not are zero.
     LoadNd2Nz(Global, Tile),
-    /// `LD_GM_L1_NZ`: a matrix that lies in fractals in global memory, in one piece.
+    /// `LD_GM_L1_NZ`: a matrix that lies in fractals in global memory: see [`Global::fractals`].
     LoadNz(Global, Tile),
     /// `LD_NDDMA_UB`: elements at a distance in bytes from one another in each row.
     LoadNdDma(Global, u64, Tile),
@@ -269,12 +224,17 @@ pub enum Body {
     Vector(Vector),
     /// `SLOAD`: the bits that the kernel went by.
     ScalarLoad(Global, u32),
-    /// `SLOAD` of each element of a tile in UB, or of the mailbox: the 32 bits of each that the kernel went by, if it did.
+    /// `SLOAD` of each element of a tile in UB: the 32 bits of each that the kernel went by, if it did.
     ScalarLoadUb(Tile, Vec<u32>),
     /// `SSTORE` to global memory.
     ScalarStore(Global, u32),
     /// `SSTORE` to UB.
     ScalarStoreUb(Tile, u32),
+    /// `SLOAD` of a word of the mailbox ([`Tile::word`]): the bits that the kernel goes by. Recording knows nothing of what
+    /// other units store, so a kernel says what it takes the word to be, and is told where it is another.
+    MailboxLoad(Tile, u32),
+    /// `SSTORE` of a word to the mailbox.
+    MailboxStore(Tile, u32),
     /// `SIMT_GATHER`: rows by a list, by threads through their cache, which takes the end of UB.
     SimtGather {
         /// All rows.
@@ -338,6 +298,8 @@ impl Instr {
             | Body::ScalarLoadUb(..)
             | Body::ScalarStore(..)
             | Body::ScalarStoreUb(..)
+            | Body::MailboxLoad(..)
+            | Body::MailboxStore(..)
             | Body::SimtGather { .. }
             | Body::Dcci => Pipe::S,
             Body::SetFlag(pipe, ..)
@@ -395,8 +357,8 @@ impl Instr {
             Body::StoreGm(..) => "ST_UB_GM",
             Body::StoreL1(..) => "ST_UB_L1",
             Body::Vector(vector) => vector.name(),
-            Body::ScalarLoad(..) | Body::ScalarLoadUb(..) => "SLOAD",
-            Body::ScalarStore(..) | Body::ScalarStoreUb(..) => "SSTORE",
+            Body::ScalarLoad(..) | Body::ScalarLoadUb(..) | Body::MailboxLoad(..) => "SLOAD",
+            Body::ScalarStore(..) | Body::ScalarStoreUb(..) | Body::MailboxStore(..) => "SSTORE",
             Body::SimtGather { .. } => "SIMT_GATHER",
             Body::SetFlag(..) => "SET_FLAG",
             Body::WaitFlag(..) => "WAIT_FLAG",

@@ -116,6 +116,11 @@ impl Tile {
         Tile { space, at, elem, layout: Layout::Nd, rows, cols, pitch: cols }
     }
 
+    /// A word of the mailbox.
+    pub fn word(at: u32) -> Tile {
+        Tile::dense(Space::Mailbox, at, Elem::I32, 1, 1)
+    }
+
     /// A matrix of whole fractals.
     pub fn fractals(space: Space, at: u32, elem: Elem, layout: Layout, rows: u32, cols: u32) -> Tile {
         let (height, c0) = (FRACTAL_ROWS as u32, elem.c0() as u32);
@@ -252,6 +257,13 @@ impl Global {
     /// A matrix without gaps.
     pub fn new(region: u16, at: u64, elem: Elem, rows: u32, cols: u32) -> Global {
         Global { region, at, elem, rows, cols, pitch: elem.bytes(cols as usize) as u64 }
+    }
+
+    /// A matrix of `rows x cols` that lies in fractals of 16 rows of 32 bytes, column by column of fractals. Each of these is a
+    /// row here, of `rows` times 32 bytes: what fills up the last fractals to 16 rows is not there.
+    pub fn fractals(region: u16, at: u64, elem: Elem, rows: u32, cols: u32) -> Global {
+        let c0 = elem.c0() as u32;
+        Global::new(region, at, elem, cols.div_ceil(c0), rows.saturating_mul(c0))
     }
 
     /// The same rows at another distance, in bytes.

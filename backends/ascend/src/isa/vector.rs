@@ -99,12 +99,26 @@ pub enum Un {
 pub enum Round {
     /// To nearest, ties to even.
     Even,
+    /// To nearest, ties away from zero: to integers and HiF8.
+    Away,
     /// Towards zero.
     Zero,
     /// Towards minus infinity.
     Floor,
     /// Towards plus infinity.
     Ceil,
+}
+
+impl Round {
+    /// Whether the unit has conversions to this type that round so. HiF8 and e5m2 have one way each (`Cast` in the API reference
+    /// of the AscendC development kit).
+    pub fn suits(self, to: Elem) -> bool {
+        match to {
+            Elem::HiF8 => self == Round::Away,
+            Elem::E5M2 => self == Round::Even,
+            _ => self != Round::Away || to.is_integer(),
+        }
+    }
 }
 
 /// What a reduction gives.
@@ -162,8 +176,8 @@ pub enum Vector {
     Bin(Bin, Tile, Operand, Operand),
     /// `VUN`: `to = op(a)`.
     Un(Un, Tile, Tile),
-    /// `VCAST`: to another type. Values beyond an FP8 or FP4 type become its largest, NaN an FP8 NaN; integers keep their
-    /// lowest bits.
+    /// `VCAST`: to another type. Values beyond a type of 8 or 4 bits become its largest, NaN the NaN of one of 8; integers keep
+    /// their lowest bits.
     Cast(Tile, Tile, Round),
     /// `VRED`: rows or columns to one element each.
     Red(Red, Axis, Tile, Tile),
@@ -268,11 +282,25 @@ impl Vector {
 /// Elements that share a scale in MX formats.
 pub const MX_GROUP: u32 = 32;
 
-/// Whether a pair of types is a conversion that the unit has.
+/// Conversions of the unit that a pair of types stands for. It has e5m2 from and to f32, HiF8 from and to f32 and f16: others
+/// of these go by way of f32, which loses nothing.
+pub(crate) fn conversions(from: Elem, to: Elem) -> u32 {
+    let direct = |narrow: Elem, wide: Elem| match narrow {
+        Elem::E5M2 => wide == Elem::F32,
+        Elem::HiF8 => matches!(wide, Elem::F32 | Elem::F16),
+        _ => true,
+    };
+    if direct(from, to) && direct(to, from) { 1 } else { 2 }
+}
+
+/// Whether a pair of types is a conversion that the unit has, or two by way of f32.
 pub fn casts(from: Elem, to: Elem) -> bool {
     let floats = |elem| matches!(elem, Elem::F32 | Elem::F16 | Elem::BF16 | Elem::E4M3 | Elem::E2M1);
+    let wide = |elem| matches!(elem, Elem::F32 | Elem::F16 | Elem::BF16);
+    let eight = |elem| matches!(elem, Elem::E5M2 | Elem::HiF8);
     match (from, to) {
         (a, b) if floats(a) && floats(b) => true,
+        (a, b) if (wide(a) && eight(b)) || (eight(a) && wide(b)) => true,
         (Elem::I32, Elem::F32) | (Elem::F32, Elem::I32) => true,
         (Elem::E8M0, Elem::F32 | Elem::BF16) => true,
         (Elem::U8 | Elem::I8, Elem::F32 | Elem::F16 | Elem::I32) => true,

@@ -2,8 +2,8 @@
 
 use super::arena::Arena;
 use crate::isa::{
-    Access, Barrier, Body, Elem, Fix, FixTo, Global, Init, Instr, Mmad, Mode, Pipe, Place, Quant, Tile, Unit, UnitFlag,
-    Vector,
+    Access, Barrier, Body, Elem, Fix, FixMode, FixTo, Global, Init, Instr, Mmad, Mode, Pipe, Place, Tile, Unit,
+    UnitFlag, Vector,
 };
 use crate::layout::Layout;
 use crate::machine::{Arch, Profile, Space};
@@ -15,11 +15,6 @@ use std::panic::Location;
 /// Flags that a pair of engines may use; two more are the framework's.
 pub(super) const FLAGS: u8 = 6;
 
-/// Integers of a list that are in UB at a time.
-pub const LIST: u32 = 4096;
-/// Integers whose own loads take no longer than one transfer to UB and its flag.
-const FEW: u64 = 8;
-
 /// Records the instructions of one unit of one core.
 ///
 /// Methods are named after what they record. None checks its operands: what is wrong with an instruction is found, with its
@@ -27,7 +22,7 @@ const FEW: u64 = 8;
 #[derive(Debug)]
 pub struct Context<'a> {
     pub(super) profile: &'a Profile,
-    gm: &'a dyn Contents,
+    pub(super) gm: &'a dyn Contents,
     core: usize,
     cores: usize,
     unit: Unit,
@@ -250,59 +245,6 @@ impl<'a> Context<'a> {
         Tile::fractals(space, at, elem, layout, rows, cols)
     }
 
-    // Global memory, scalar unit.
-
-    /// An integer that lies in global memory before the launch, by its byte: `SLOAD`. The kernel may go by it.
-    #[track_caller]
-    pub fn load_i32(&mut self, region: u16, at: u64) -> i32 {
-        let mut bytes = [0; 4];
-        self.gm.peek(region, at, &mut bytes);
-        self.push(Body::ScalarLoad(Global::new(region, at, Elem::I32, 1, 1), u32::from_le_bytes(bytes)));
-        i32::from_le_bytes(bytes)
-    }
-
-    /// As [`load_i32`](Context::load_i32), of integers that follow one another, by way of UB: `LD_GM_UB`, and `SLOAD` of each
-    /// (`DataCopy` and `GetValue` of Ascend C), which takes a fraction of the time; a few are loaded one by one. UB must have
-    /// room for [`LIST`] of them.
-    #[track_caller]
-    pub fn load_list(&mut self, region: u16, at: u64, count: u64) -> Vec<i32> {
-        if count <= FEW {
-            return (0..count).map(|index| self.load_i32(region, at + 4 * index)).collect();
-        }
-        let mut all = Vec::with_capacity(count as usize);
-        let room = self.ub(Elem::I32, 1, count.min(LIST.into()) as u32);
-        let flag = self.flag(Pipe::Mte2, Pipe::S);
-        for first in (0..count).step_by(LIST as usize) {
-            let (some, at) = (LIST.min((count - first) as u32), at + 4 * first);
-            let mut bytes = vec![0; 4 * some as usize];
-            self.gm.peek(region, at, &mut bytes);
-            let bits = bytes.chunks_exact(4).map(|word| u32::from_le_bytes([word[0], word[1], word[2], word[3]]));
-            let bits: Vec<u32> = bits.collect();
-            all.extend(bits.iter().map(|bits| *bits as i32));
-            let to = room.col_range(0, some);
-            // What comes behind a scalar load is issued when that is through, so that nobody is too early here.
-            self.push(Body::LoadUb(Global::new(region, at, Elem::I32, 1, some), to));
-            self.set_flag(Pipe::Mte2, Pipe::S, flag);
-            self.wait_flag(Pipe::Mte2, Pipe::S, flag);
-            self.push(Body::ScalarLoadUb(to, bits));
-        }
-        self.free(Space::Ub, room.at);
-        self.free_flag(Pipe::Mte2, Pipe::S, flag);
-        all
-    }
-
-    /// Writes an integer to global memory: `SSTORE`.
-    #[track_caller]
-    pub fn store_i32(&mut self, region: u16, at: u64, value: i32) {
-        self.push(Body::ScalarStore(Global::new(region, at, Elem::I32, 1, 1), value as u32));
-    }
-
-    /// Cleans the scalar unit's cache: `DCCI`.
-    #[track_caller]
-    pub fn clean_cache(&mut self) {
-        self.push(Body::Dcci);
-    }
-
     // MTE2.
 
     /// Rows to UB: `LD_GM_UB`.
@@ -376,8 +318,13 @@ impl<'a> Context<'a> {
     /// Sums to where they go, converted to its type.
     #[track_caller]
     pub fn fix(&mut self, from: Tile, to: FixTo) {
-        let (quant, unit_flag) = (Quant::None, UnitFlag::Off);
-        self.push(Body::Fix(Fix { from, to, quant, relu: false, atomic: false, unit_flag }));
+        self.push(Body::Fix(Fix::new(from, to)));
+    }
+
+    /// As [`fix`](Context::fix), in an order of the kernel's choice.
+    #[track_caller]
+    pub fn fix_as(&mut self, from: Tile, to: FixTo, mode: FixMode) {
+        self.push(Body::Fix(Fix { mode, ..Fix::new(from, to) }));
     }
 
     // MTE3.

@@ -51,10 +51,12 @@
 mod arena;
 mod context;
 mod queue;
+mod scalar;
 mod vector;
 
-pub use context::{Context, LIST};
+pub use context::Context;
 pub use queue::Queue;
+pub use scalar::LIST;
 
 use crate::isa::{Instr, Unit};
 use crate::machine::Profile;

@@ -79,7 +79,7 @@ pub enum CubeType {
     BF16,
     /// Signed bytes, summed in 32-bit integers.
     Int8,
-    /// e4m3 or e5m2, with MX scales or without.
+    /// e4m3 or e5m2, with MX scales or without; HiF8 without, at the same rate.
     Fp8,
     /// e2m1, with MX scales.
     Fp4,

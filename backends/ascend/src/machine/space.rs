@@ -28,9 +28,11 @@ pub enum Space {
     L0aMx,
     /// MX scales of right operands.
     L0bMx,
+    /// Words that the scalar units of a core hand to one another (SSBuf).
+    Mailbox,
 }
 
-const NAMES: [(Space, &str); 10] = [
+const NAMES: [(Space, &str); 11] = [
     (Space::Gm, "gm"),
     (Space::L1, "l1"),
     (Space::L0a, "l0a"),
@@ -41,6 +43,7 @@ const NAMES: [(Space, &str); 10] = [
     (Space::Fb, "fb"),
     (Space::L0aMx, "l0a_mx"),
     (Space::L0bMx, "l0b_mx"),
+    (Space::Mailbox, "mailbox"),
 ];
 
 impl fmt::Display for Space {

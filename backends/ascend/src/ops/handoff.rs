@@ -5,7 +5,7 @@
 //! again, so that nothing is overwritten before it was read. All rows are divided among the vector halves, the first half's
 //! being the upper ones.
 
-use crate::isa::{Body, Elem, Fix, FixHalf, FixTo, Global, Mode, Pipe, Quant, Tile, UnitFlag};
+use crate::isa::{Body, Elem, Fix, FixHalf, FixTo, Global, Mode, Pipe, Tile};
 use crate::kernel::{Context, Queue};
 use crate::machine::Space;
 
@@ -107,7 +107,7 @@ impl Sender {
                 FixTo::Ub(to.col_range(col, from.cols), FixHalf::Split)
             }
         };
-        cx.push(Body::Fix(Fix { from, to, quant: Quant::None, relu, atomic: false, unit_flag: UnitFlag::Off }));
+        cx.push(Body::Fix(Fix { relu, ..Fix::new(from, to) }));
     }
 
     /// Some rows and columns of the `whole` rows x columns that the buffer has, from UB to the cube.

@@ -47,7 +47,7 @@ codes! {
     ChainedProducts "E11" "small products in a row on the same sums" "put a barrier of the cube between them";
     UnitFlagMismatch "E12" "unit flags of product and transfer differ" "give both the flag, or neither";
     SharedOutput "E13" "two cores touch the same bytes of an output" "divide the output among cores, or add atomically";
-    StaleScalar "E14" "the scalar unit reads what it kept" "clean its cache (DCCI) before the load";
+    StaleScalar "E14" "the scalar unit goes by what is not there" "clean its cache (DCCI) before the load, or go by what will be there";
     Unwritten "E15" "output bytes were never written" "write the whole output, also where there is nothing to compute";
     BankConflict "W1" "accesses meet in the same banks of UB" "put operands in different banks, or pad rows by 32 bytes";
     ShortBurst "W2" "bursts below the efficient size" "load longer rows";

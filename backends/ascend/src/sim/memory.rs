@@ -52,7 +52,7 @@ pub(crate) struct Memories {
 impl Memories {
     /// As large as a profile has them.
     pub(crate) fn new(profile: &Profile) -> Memories {
-        let mut all: Vec<(Place, Memory)> = CUBE_SPACES
+        let mut all: Vec<(Place, Memory)> = SPACES
             .map(|space| (Place::Local(space, Unit::Aic), Memory::new(capacity(profile, space))))
             .into_iter()
             .collect();
@@ -78,8 +78,12 @@ impl Memories {
     }
 }
 
-const CUBE_SPACES: [Space; 8] =
-    [Space::L1, Space::L0a, Space::L0b, Space::L0c, Space::Bt, Space::Fb, Space::L0aMx, Space::L0bMx];
+/// Bytes of a word of the scalar unit.
+const WORD: f64 = 4.0;
+
+/// Memories that a core has once.
+const SPACES: [Space; 9] =
+    [Space::L1, Space::L0a, Space::L0b, Space::L0c, Space::Bt, Space::Fb, Space::L0aMx, Space::L0bMx, Space::Mailbox];
 
 /// Bytes of a memory of a core that kernels may use.
 pub fn capacity(profile: &Profile, space: Space) -> usize {
@@ -95,6 +99,7 @@ pub fn capacity(profile: &Profile, space: Space) -> usize {
         Space::Fb => figures.fb,
         Space::L0aMx => figures.l0a_mx,
         Space::L0bMx => figures.l0b_mx,
+        Space::Mailbox => figures.mailbox,
     };
     bytes as usize
 }
@@ -112,6 +117,9 @@ pub fn alignment(profile: &Profile, space: Space) -> usize {
         Space::Fb => figures.fb_align,
         // Scales lie at a sixteenth of the place of what they scale.
         Space::L0aMx | Space::L0bMx => figures.l0_align / 16.0,
+        // Its page speaks of accesses of 32 and 64 without saying of what; the vendor's own library (pto-isa, TPUSH and TPOP
+        // on a5) has words of 32 bits at places 4 bytes apart.
+        Space::Mailbox => WORD,
     };
     bytes as usize
 }

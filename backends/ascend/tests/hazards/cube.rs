@@ -1,14 +1,14 @@
 //! The cube: paths, layouts and limits, products in a row, unit flags (E8 to E12).
 
 use crate::rig::*;
-use anychip_ascend::isa::{Body, Elem, Fix, FixHalf, FixTo, Global, Init, Mmad, Pipe, Quant, Tile, UnitFlag};
+use anychip_ascend::isa::{Body, Elem, Fix, FixHalf, FixTo, Global, Init, Mmad, Pipe, Tile, UnitFlag};
 use anychip_ascend::kernel::Context;
 use anychip_ascend::layout::Layout;
 use anychip_ascend::machine::Space;
 use anychip_ascend::sim::Code;
 
 /// Operands that are ready in L0A and L0B, and room for sums.
-fn operands(cx: &mut Context<'_>, elem: Elem, [m, k, n]: [u32; 3]) -> [Tile; 3] {
+pub(crate) fn operands(cx: &mut Context<'_>, elem: Elem, [m, k, n]: [u32; 3]) -> [Tile; 3] {
     let sums = if elem == Elem::I8 { Elem::I32 } else { Elem::F32 };
     let (a1, b1) = (cx.cube_tile(Space::L1, elem, m, k), cx.cube_tile(Space::L1, elem, n, k));
     let (a, b) = (cx.cube_tile(Space::L0a, elem, m, k), cx.cube_tile(Space::L0b, elem, k, n));
@@ -24,7 +24,7 @@ fn operands(cx: &mut Context<'_>, elem: Elem, [m, k, n]: [u32; 3]) -> [Tile; 3] 
 }
 
 /// Sums are ready: takes them out.
-fn take(cx: &mut Context<'_>, sums: Tile) {
+pub(crate) fn take(cx: &mut Context<'_>, sums: Tile) {
     let summed = cx.flag(Pipe::M, Pipe::Fix);
     cx.set_flag(Pipe::M, Pipe::Fix, summed);
     cx.wait_flag(Pipe::M, Pipe::Fix, summed);
@@ -203,8 +203,7 @@ fn e12_unit_flags_of_one_side() {
             cx.set_flag(Pipe::M, Pipe::Fix, summed);
             cx.wait_flag(Pipe::M, Pipe::Fix, summed);
             let gm = FixTo::Gm(Global::new(STATE, 0, Elem::F32, 16, 16));
-            let fix = Fix { from: to, to: gm, quant: Quant::None, relu: false, atomic: false, unit_flag: transfer };
-            cx.push(Body::Fix(fix));
+            cx.push(Body::Fix(Fix { unit_flag: transfer, ..Fix::new(to, gm) }));
         }
     };
     let hazard = only(&ONE.cube(kernel(UnitFlag::Last, UnitFlag::Off)), Code::UnitFlagMismatch);
@@ -230,8 +229,7 @@ fn e12_sums_go_on_behind_their_last_product() {
             cx.set_flag(Pipe::M, Pipe::Fix, summed);
             cx.wait_flag(Pipe::M, Pipe::Fix, summed);
             let gm = FixTo::Gm(Global::new(STATE, 0, Elem::F32, 16, 16));
-            let (quant, unit_flag) = (Quant::None, UnitFlag::Last);
-            cx.push(Body::Fix(Fix { from: to, to: gm, quant, relu: false, atomic: false, unit_flag }));
+            cx.push(Body::Fix(Fix { unit_flag: UnitFlag::Last, ..Fix::new(to, gm) }));
         }
     };
     let hazard = only(&ONE.cube(kernel(UnitFlag::Last)), Code::UnitFlagMismatch);

@@ -1,6 +1,6 @@
 //! Correct kernels of several shapes.
 
-use anychip_ascend::isa::{Body, Elem, Fix, FixHalf, FixTo, Global, Init, Mmad, Mode, Pipe, Quant, Tile, UnitFlag};
+use anychip_ascend::isa::{Body, Elem, Fix, FixHalf, FixTo, Global, Init, Mmad, Mode, Pipe, Tile, UnitFlag};
 use anychip_ascend::kernel::{Context, Kernel, Queue};
 use anychip_ascend::machine::Space;
 
@@ -360,8 +360,7 @@ impl Kernel for Coupled {
             }
             a0.free(cx);
             let gm = FixTo::Gm(f32_rows(OUT, 16 * turn, 16, 16));
-            let (quant, unit_flag) = (Quant::None, UnitFlag::Last);
-            cx.push(Body::Fix(Fix { from: to, to: gm, quant, relu: false, atomic: false, unit_flag }));
+            cx.push(Body::Fix(Fix { unit_flag: UnitFlag::Last, ..Fix::new(to, gm) }));
         }
         [l1, a0].into_iter().for_each(|queue| queue.close(cx));
     }

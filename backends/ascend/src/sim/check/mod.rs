@@ -4,6 +4,7 @@
 //! vector clocks, one count for each engine of the core, and what has none is a race whatever the schedule did.
 
 mod clock;
+mod cube;
 mod flags;
 mod lanes;
 mod products;

@@ -1,7 +1,10 @@
 //! Rules of single instructions: bounds, alignment, paths, layouts and limits (E1, E2, E8 to E10).
 
+use super::cube::{product, transfer_of_sums};
 use super::vectors::vector_rules;
-use crate::isa::{Blocks, Body, Elem, Fix, FixTo, Global, Init, Instr, Mmad, Mode, Place, Quant, Tile, Unit, Vector};
+use crate::isa::{
+    Blocks, Body, Elem, Fix, FixMode, FixTo, Global, Init, Instr, Mode, Place, Quant, Tile, Unit, Vector,
+};
 use crate::layout::Layout;
 use crate::machine::{Arch, Path, Profile, Space};
 use crate::sim::global::Gm;
@@ -11,16 +14,22 @@ use crate::sim::memory::{alignment, capacity};
 /// A rule that an instruction breaks: which, the bytes, the limit and what was given.
 pub(crate) type Broken = (Code, Option<Bytes>, String);
 
-/// Largest extent of a product.
-const MOST: u32 = 4095;
-
 /// The rules that an instruction breaks. One that breaks none can be run.
 pub(crate) fn broken(profile: &Profile, gm: &Gm<'_>, unit: Unit, instr: &Instr) -> Vec<Broken> {
     let mut all = Vec::new();
     let name = |region: u16| gm.name(region).to_string();
+    let scalar = matches!(instr.body, Body::MailboxLoad(..) | Body::MailboxStore(..));
     instr.accesses(unit, &mut |access| {
         let (limit, what) = match access.place {
             Place::Gm(region) => (gm.bytes(region), "the operand has"),
+            // What a chip has not is no question of bounds.
+            Place::Local(space, _) if capacity(profile, space) == 0 => {
+                return all.push((Code::NoPath, None, format!("{} has no memory {space}", profile.title)));
+            }
+            Place::Local(Space::Mailbox, _) if !scalar => {
+                let detail = format!("{} does not reach the mailbox", instr.name());
+                return all.push((Code::WrongLayout, None, detail));
+            }
             Place::Local(space, _) => (capacity(profile, space) as u64, "kernels may use"),
         };
         let bytes = || Some(Bytes::of(access.place, &access.blocks, &name));
@@ -42,7 +51,7 @@ pub(crate) fn broken(profile: &Profile, gm: &Gm<'_>, unit: Unit, instr: &Instr) 
     paths(profile, unit, instr, &mut wrong);
     match &instr.body {
         Body::Mmad(mmad) => product(profile, mmad, &mut wrong),
-        Body::Fix(fix) => transfer_of_sums(fix, &mut wrong),
+        Body::Fix(fix) => transfer_of_sums(profile, fix, &mut wrong),
         Body::Vector(vector) => vector_rules(vector, &mut wrong),
         body => transfer(profile, body, &mut wrong),
     }
@@ -58,7 +67,9 @@ fn tiles(body: &Body, f: &mut impl FnMut(&Tile)) {
         | Body::LoadNdDma(_, _, to)
         | Body::LoadScale(_, to)
         | Body::LoadL0Gm(_, to)
-        | Body::FillL1(to, _) => f(to),
+        | Body::FillL1(to, _)
+        | Body::MailboxLoad(to, _)
+        | Body::MailboxStore(to, _) => f(to),
         // Lists are read number by number.
         Body::GatherRows { to, .. } | Body::SimtGather { to, .. } => f(to),
         Body::LoadL0a(a, b, _)
@@ -119,15 +130,27 @@ fn paths(profile: &Profile, unit: Unit, instr: &Instr, wrong: &mut impl FnMut(Co
         Body::Fix(Fix { to: FixTo::Ub(..), .. }) => path(Space::L0c, Space::Ub),
         _ => {}
     }
+    let name = || Some(instr.name().to_string());
     let new = match &instr.body {
-        Body::LoadNdDma(..) | Body::LoadScale(..) | Body::SimtGather { .. } | Body::Lock(..) | Body::Unlock(..) => true,
-        Body::Mmad(mmad) => mmad.scales.is_some(),
-        Body::Vector(Vector::Hist(..) | Vector::Fused(_) | Vector::DequantMx(..)) => true,
-        Body::CrossSet(_, mode, _) | Body::CrossWait(_, mode, _) => matches!(mode, Mode::Half(_)),
-        _ => false,
+        Body::LoadNdDma(..) | Body::LoadScale(..) | Body::SimtGather { .. } | Body::Lock(..) | Body::Unlock(..) => {
+            name()
+        }
+        Body::Mmad(mmad) => mmad.scales.and_then(|_| name()),
+        Body::Fix(fix) => match (fix.mode, fix.elem()) {
+            (FixMode::Columns, _) => Some("NZ2DN".into()),
+            (_, elem @ (Elem::HiF8 | Elem::E4M3)) => Some(format!("{elem} of FixPipe")),
+            _ => None,
+        },
+        Body::Vector(Vector::Hist(..) | Vector::Fused(_) | Vector::DequantMx(..)) => name(),
+        Body::Vector(Vector::Cast(to, from, _)) => {
+            let new = [to.elem, from.elem].into_iter().find(|elem| matches!(elem, Elem::HiF8 | Elem::E5M2));
+            new.map(|elem| format!("a conversion of {elem}"))
+        }
+        Body::CrossSet(_, Mode::Half(_), _) | Body::CrossWait(_, Mode::Half(_), _) => name(),
+        _ => None,
     };
-    if new && profile.arch == Arch::V2201 {
-        wrong(Code::NoPath, format!("{} is of the generation after {}", instr.name(), profile.title));
+    if let Some(what) = new.filter(|_| profile.arch == Arch::V2201) {
+        wrong(Code::NoPath, format!("{what} is of the generation after {}", profile.title));
     }
     let transposed_a = matches!(&instr.body, Body::LoadL0a(_, _, true));
     if transposed_a && profile.arch == Arch::V3510 {
@@ -141,13 +164,13 @@ fn paths(profile: &Profile, unit: Unit, instr: &Instr, wrong: &mut impl FnMut(Co
 }
 
 /// What a layout must be.
-fn layout(tile: &Tile, want: Layout, what: &str, wrong: &mut impl FnMut(Code, String)) {
+pub(super) fn layout(tile: &Tile, want: Layout, what: &str, wrong: &mut impl FnMut(Code, String)) {
     if tile.layout != want {
         wrong(Code::WrongLayout, format!("{what} is taken as {want:?}; got {:?}", tile.layout));
     }
 }
 
-fn space(tile: &Tile, want: Space, what: &str, wrong: &mut impl FnMut(Code, String)) {
+pub(super) fn space(tile: &Tile, want: Space, what: &str, wrong: &mut impl FnMut(Code, String)) {
     if tile.space != want {
         wrong(Code::WrongLayout, format!("{what} is in {want}; got {}", tile.space));
     }
@@ -163,7 +186,7 @@ fn same(what: &str, from: (u32, u32, Elem), to: (u32, u32, Elem), wrong: &mut im
     }
 }
 
-fn sizes(tile: &Tile) -> (u32, u32, Elem) {
+pub(super) fn sizes(tile: &Tile) -> (u32, u32, Elem) {
     (tile.rows, tile.cols, tile.elem)
 }
 
@@ -171,12 +194,12 @@ fn transposed(tile: &Tile) -> (u32, u32, Elem) {
     (tile.cols, tile.rows, tile.elem)
 }
 
-fn gm_sizes(global: &Global) -> (u32, u32, Elem) {
+pub(super) fn gm_sizes(global: &Global) -> (u32, u32, Elem) {
     (global.rows, global.cols, global.elem)
 }
 
 /// Layout that a profile has in a memory of the cube.
-fn of(profile: &Profile, space: Space) -> Layout {
+pub(super) fn of(profile: &Profile, space: Space) -> Layout {
     profile.layouts.get(&space).copied().unwrap_or(Layout::Nd)
 }
 
@@ -187,10 +210,19 @@ fn transfer(profile: &Profile, body: &Body, wrong: &mut impl FnMut(Code, String)
             layout(to, Layout::Nd, "the tile", wrong);
             same("the tile", gm_sizes(from), sizes(to), wrong);
         }
-        Body::LoadNd2Nz(from, to) | Body::LoadNz(from, to) => {
+        Body::LoadNd2Nz(from, to) => {
             space(to, Space::L1, "the tile", wrong);
             layout(to, of(profile, Space::L1), "L1", wrong);
             same("the tile", gm_sizes(from), sizes(to), wrong);
+        }
+        Body::LoadNz(from, to) => {
+            space(to, Space::L1, "the tile", wrong);
+            layout(to, of(profile, Space::L1), "L1", wrong);
+            let there = Global::fractals(from.region, from.at, to.elem, to.rows, to.cols);
+            same("fractals in global memory", gm_sizes(&there), gm_sizes(from), wrong);
+            if to.elem == Elem::E8M0 {
+                wrong(Code::WrongLayout, "MX scales have fractals and a load of their own".into());
+            }
         }
         Body::LoadScale(from, to) => {
             space(to, Space::L1, "the tile", wrong);
@@ -215,6 +247,9 @@ fn transfer(profile: &Profile, body: &Body, wrong: &mut impl FnMut(Code, String)
             layout(from, of(profile, Space::L1), "the operand in L1", wrong);
             layout(to, of(profile, Space::L0a), "L0A", wrong);
             same("the tile", if *turned { transposed(from) } else { sizes(from) }, sizes(to), wrong);
+            if *turned && from.elem.bits() == 4 {
+                wrong(Code::WrongLayout, "4-bit elements are not transposed on the way to L0A".into());
+            }
         }
         Body::LoadL0b(from, to, turned) => {
             space(from, Space::L1, "the operand", wrong);
@@ -255,112 +290,19 @@ fn transfer(profile: &Profile, body: &Body, wrong: &mut impl FnMut(Code, String)
             }
         }
         Body::LoadL0Gm(from, to) => same("the tile", gm_sizes(from), sizes(to), wrong),
-        Body::StoreL1Gm(from, to) => same("global memory", sizes(from), gm_sizes(to), wrong),
-        _ => {}
-    }
-}
-
-fn product(profile: &Profile, mmad: &Mmad, wrong: &mut impl FnMut(Code, String)) {
-    let Mmad { to, a, b, scales, init, .. } = mmad;
-    let (m, k, n) = (a.rows, a.cols, b.cols);
-    space(a, Space::L0a, "the left operand", wrong);
-    space(b, Space::L0b, "the right operand", wrong);
-    space(to, Space::L0c, "the sums", wrong);
-    // A single row is a vector, which lies as it is.
-    if !(m == 1 && a.layout == Layout::Nd) {
-        layout(a, of(profile, Space::L0a), "the left operand", wrong);
-    }
-    layout(b, of(profile, Space::L0b), "the right operand", wrong);
-    layout(to, of(profile, Space::L0c), "the sums", wrong);
-    if (to.rows, to.cols, b.rows) != (m, n, k) {
-        let got = format!("{m} x {k} by {} x {n} to {} x {}", b.rows, to.rows, to.cols);
-        wrong(Code::WrongLayout, format!("a product is m x k by k x n to m x n; got {got}"));
-    }
-    let kind = a.elem.cube().filter(|kind| profile.cube.contains_key(kind));
-    let sums = if a.elem == Elem::I8 { Elem::I32 } else { Elem::F32 };
-    if kind.is_none() || a.elem != b.elem || to.elem != sums {
-        let got = format!("{} by {} to {}", a.elem, b.elem, to.elem);
-        wrong(
-            Code::WrongLayout,
-            format!("{} multiplies pairs of its own types to f32, or i8 to i32; got {got}", profile.title),
-        );
-    }
-    for (extent, name) in [(m, "m"), (k, "k"), (n, "n")] {
-        if !(1..=MOST).contains(&extent) {
-            wrong(Code::ProductLimit, format!("{name} is 1 to {MOST}; got {extent}"));
-        }
-    }
-    let four_bits = a.elem == Elem::E2M1;
-    if four_bits && (scales.is_none() || k % 2 == 1) {
-        wrong(Code::ProductLimit, format!("e2m1 comes in pairs along k, with MX scales; got k = {k}"));
-    }
-    if let Some((sa, sb)) = scales {
-        if !matches!(a.elem, Elem::E2M1 | Elem::E4M3) {
-            wrong(Code::WrongLayout, format!("MX operands are e4m3 or e2m1; got {}", a.elem));
-        }
-        if k % 64 != 0 {
-            wrong(Code::ProductLimit, format!("k of MX operands is a multiple of 64; got {k}"));
-        }
-        for (scale, of, rows, space) in [(sa, a, m, Space::L0aMx), (sb, b, n, Space::L0bMx)] {
-            if (scale.rows, scale.cols, scale.elem, scale.space) != (rows, k / 32, Elem::E8M0, space) {
-                let got = format!("{} x {} of {} in {}", scale.rows, scale.cols, scale.elem, scale.space);
-                wrong(Code::WrongLayout, format!("scales are {rows} x {} of e8m0 in {space}; got {got}", k / 32));
-            }
-            if scale.at != of.at / 16 {
+        Body::MailboxLoad(word, _) | Body::MailboxStore(word, _) => {
+            space(word, Space::Mailbox, "the word", wrong);
+            if word.count() != 1 || word.elem.bits() != 32 {
+                let got = format!("{} of {}", word.count(), word.elem);
                 wrong(
-                    Code::ProductLimit,
-                    format!("scales of byte {} lie at byte {}; got {}", of.at, of.at / 16, scale.at),
+                    Code::WrongLayout,
+                    format!("the mailbox is loaded and stored word by word of 32 bits; got {got}"),
                 );
             }
         }
-    }
-    if let Init::Bias(bias) = init {
-        space(bias, Space::Bt, "the bias", wrong);
-        if bias.count() as u32 != n || bias.elem != sums {
-            wrong(Code::WrongLayout, format!("a bias is {n} of {sums}; got {} of {}", bias.count(), bias.elem));
-        }
-    }
-}
-
-fn transfer_of_sums(fix: &Fix, wrong: &mut impl FnMut(Code, String)) {
-    let Fix { from, to, quant, atomic, .. } = fix;
-    space(from, Space::L0c, "the sums", wrong);
-    layout(from, Layout::Nz, "the sums", wrong);
-    let (rows, cols, elem) = match to {
-        FixTo::Gm(to) => gm_sizes(to),
-        FixTo::L1(to) | FixTo::Ub(to, _) => sizes(to),
-    };
-    if (rows, cols) != (from.rows, from.cols) {
-        wrong(
-            Code::WrongLayout,
-            format!("sums go to as many places, {} x {}; got {rows} x {cols}", from.rows, from.cols),
-        );
-    }
-    let plain = matches!(quant, Quant::None);
-    let fits = match (from.elem, elem) {
-        (Elem::F32, Elem::F32 | Elem::F16 | Elem::BF16) => true,
-        (Elem::I32, Elem::I32) => plain,
-        (Elem::I32, Elem::F16 | Elem::BF16 | Elem::F32) | (_, Elem::I8) | (Elem::F32, Elem::E4M3) => !plain,
-        _ => false,
-    };
-    if !fits {
-        wrong(
-            Code::WrongLayout,
-            format!("sums of {} become f32, f16 or bf16, with a factor e4m3 or i8; got {elem}", from.elem),
-        );
-    }
-    if let Quant::Columns(scales) = quant {
-        space(scales, Space::Fb, "factors", wrong);
-        if scales.count() as u32 != from.cols || scales.elem != Elem::F32 {
-            wrong(Code::WrongLayout, format!("there is an f32 factor a column, {}; got {}", from.cols, scales.count()));
-        }
-    }
-    match to {
-        FixTo::L1(to) => layout(to, Layout::Nz, "L1", wrong),
-        FixTo::Ub(to, _) => layout(to, Layout::Nd, "UB", wrong),
-        FixTo::Gm(_) => {}
-    }
-    if *atomic && !matches!(to, FixTo::Gm(_)) {
-        wrong(Code::WrongLayout, "only global memory adds".into());
+        Body::ScalarLoadUb(tile, _) | Body::ScalarStoreUb(tile, _) => space(tile, Space::Ub, "the tile", wrong),
+        Body::FillL1(tile, _) => space(tile, Space::L1, "the tile", wrong),
+        Body::StoreL1Gm(from, to) => same("global memory", sizes(from), gm_sizes(to), wrong),
+        _ => {}
     }
 }

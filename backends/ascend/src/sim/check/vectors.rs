@@ -22,6 +22,12 @@ pub(super) fn vector_rules(vector: &Vector, wrong: &mut impl FnMut(Code, String)
         }
     });
     let name = vector.name();
+    use Vector::{Cast, Fused, Gather, Scatter, Trans};
+    let moves = |vector: &Vector| matches!(vector, Gather(..) | Scatter(..) | Trans(..) | Vector::Un(Un::Copy, ..));
+    let computes = !moves(vector) && !matches!(vector, Cast(..) | Fused(_));
+    if let Some(elem) = vector.result().map(|to| to.elem).filter(|elem| computes && elem.is_storage()) {
+        wrong(Code::WrongLayout, format!("{name}: {elem} is converted and moved, not computed on"));
+    }
     let mut shape = |what: &str, tile: &Tile, rows: u32, cols: u32| {
         if (tile.rows, tile.cols) != (rows, cols) {
             let got = format!("{} x {}", tile.rows, tile.cols);
@@ -42,10 +48,13 @@ pub(super) fn vector_rules(vector: &Vector, wrong: &mut impl FnMut(Code, String)
                 wrong(Code::WrongLayout, format!("{name}: {op:?} is of floats; got {}", to.elem));
             }
         }
-        Vector::Cast(to, a, _) => {
+        Vector::Cast(to, a, round) => {
             shape("what is converted", a, to.rows, to.cols);
             if !casts(a.elem, to.elem) {
                 wrong(Code::WrongLayout, format!("{name}: there is no conversion of {} to {}", a.elem, to.elem));
+            } else if !round.suits(to.elem) {
+                let rule = "hif8 is rounded with ties away from zero, e5m2 with ties to even; other floats not away";
+                wrong(Code::WrongLayout, format!("{name}: {rule}; got {} by {round:?}", to.elem));
             }
         }
         Vector::Red(red, axis, to, a) => {
@@ -80,8 +89,9 @@ pub(super) fn vector_rules(vector: &Vector, wrong: &mut impl FnMut(Code, String)
         }
         Vector::Trans(to, a) => {
             shape("the result", to, a.cols, a.rows);
-            if to.elem != a.elem {
-                wrong(Code::WrongLayout, format!("{name}: the result is {}; got {}", a.elem, to.elem));
+            if to.elem != a.elem || a.elem.bits() < 8 {
+                let got = format!("{} to {}", a.elem, to.elem);
+                wrong(Code::WrongLayout, format!("{name}: elements of whole bytes keep their type; got {got}"));
             }
         }
         Vector::Sort32(to, keys, integers) => {

@@ -1,13 +1,10 @@
-//! The cube, and FixPipe behind it.
+//! The cube.
 //!
 //! A product adds to each sum along k, ascending, each product and each sum rounded to f32; the machine's own order is not
 //! published. Block-scaled operands are multiplied by their scales first, which is exact within f32's range.
 
 use super::{Executor, numbers, turned};
-use crate::isa::{Elem, Fix, FixTo, Init, MX_GROUP, Mmad, Place, Quant, Tile, Unit, local};
-use crate::sim::hazard::Code;
-use anychip_core::formats::e4m3;
-use half::{bf16, f16};
+use crate::isa::{Elem, Init, MX_GROUP, Mmad, Tile, Unit};
 
 impl Executor<'_, '_> {
     pub(super) fn mmad(&mut self, mmad: &Mmad) {
@@ -65,7 +62,7 @@ impl Executor<'_, '_> {
         self.scatter(Unit::Aic, &mmad.to, &bytes, false);
     }
 
-    fn operand(&mut self, tile: &Tile) -> Vec<f32> {
+    pub(super) fn operand(&mut self, tile: &Tile) -> Vec<f32> {
         let width = tile.elem.bytes(tile.cols as usize);
         let bytes = self.gather(Unit::Aic, tile, false);
         if tile.elem.bits() == 4 && tile.cols % 2 == 1 {
@@ -84,78 +81,4 @@ impl Executor<'_, '_> {
             }
         }
     }
-
-    pub(super) fn fix(&mut self, fix: &Fix) {
-        let sums = self.gather(Unit::Aic, &fix.from, false);
-        let cols = fix.from.cols as usize;
-        let columns = match &fix.quant {
-            Quant::None => None,
-            Quant::Scale(scale) => Some(vec![*scale; cols]),
-            Quant::Columns(scales) => Some(self.operand(scales)),
-        };
-        let (elem, place) = match &fix.to {
-            FixTo::Gm(to) => (to.elem, Place::Gm(to.region)),
-            FixTo::L1(to) | FixTo::Ub(to, _) => (to.elem, local(to, Unit::Aiv0)),
-        };
-        let bytes = if columns.is_none() && !fix.relu && elem == fix.from.elem {
-            sums
-        } else {
-            let mut values = numbers(fix.from.elem, &sums, fix.from.count());
-            for row in values.chunks_exact_mut(cols) {
-                for (col, value) in row.iter_mut().enumerate() {
-                    *value *= columns.as_ref().map_or(1.0, |scales| scales[col]);
-                    if fix.relu {
-                        // A NaN stays one.
-                        *value = if *value < 0.0 { 0.0 } else { *value };
-                    }
-                }
-            }
-            let mut lost = None;
-            let mut bytes = Vec::with_capacity(elem.bytes(values.len()));
-            values.iter().for_each(|value| lost = lost.or(encode(elem, *value, &mut bytes)));
-            if let Some(lost) = lost {
-                self.hazard(Code::Lossy, place, fix.from.blocks(), format!("{lost} is more than {elem} has"));
-            }
-            bytes
-        };
-        match &fix.to {
-            FixTo::Gm(to) => self.scatter_gm(to, bytes, fix.atomic),
-            FixTo::L1(to) => self.scatter_padded(Unit::Aic, to, &bytes),
-            FixTo::Ub(to, half) => {
-                let width = elem.bytes(cols);
-                let mut rest = &bytes[..];
-                for (unit, part) in crate::isa::fix_halves(to, *half) {
-                    let (mine, others) = rest.split_at(width * part.rows as usize);
-                    self.scatter(unit, &part, mine, false);
-                    rest = others;
-                }
-            }
-        }
-    }
-}
-
-/// Stores a number, rounded to nearest even; gives it back where it was more than the type has.
-pub(super) fn encode(elem: Elem, value: f32, out: &mut Vec<u8>) -> Option<f32> {
-    let mut lost = false;
-    match elem {
-        Elem::F32 => out.extend(value.to_le_bytes()),
-        Elem::F16 => out.extend(f16::from_f32(value).to_le_bytes()),
-        Elem::BF16 => out.extend(bf16::from_f32(value).to_le_bytes()),
-        Elem::E4M3 => {
-            lost = value.abs() > e4m3::MAX;
-            out.push(e4m3::encode(value));
-        }
-        Elem::I8 => {
-            let rounded = value.round_ties_even();
-            lost = !(-128.0..=127.0).contains(&rounded);
-            out.push(rounded as i8 as u8);
-        }
-        Elem::U8 => {
-            let rounded = value.round_ties_even();
-            lost = !(0.0..=255.0).contains(&rounded);
-            out.push(rounded as u8);
-        }
-        _ => out.extend((value.round_ties_even() as i32).to_le_bytes()),
-    }
-    lost.then_some(value)
 }

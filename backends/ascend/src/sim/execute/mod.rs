@@ -3,6 +3,7 @@
 mod arithmetic;
 mod atomic;
 mod cube;
+mod fix;
 mod transfer;
 mod vector;
 

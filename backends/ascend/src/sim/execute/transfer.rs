@@ -4,6 +4,10 @@ use super::{Executor, turned};
 use crate::isa::{Blocks, Body, Elem, Global, Place, Tile, Unit};
 use crate::layout::Layout;
 use crate::sim::hazard::Code;
+use crate::sim::memory::Memory;
+
+/// Bytes of a word of the mailbox.
+const WORD: usize = 4;
 
 impl Executor<'_, '_> {
     pub(super) fn transfer(&mut self, unit: Unit, body: &Body) {
@@ -16,7 +20,14 @@ impl Executor<'_, '_> {
                 let bytes = self.gather_gm(from);
                 self.scatter_padded(unit, to, &bytes);
             }
-            Body::LoadNz(from, to) | Body::LoadL0Gm(from, to) => {
+            Body::LoadNz(from, to) => {
+                let bytes = self.gather_gm(from);
+                // Each column of fractals is what a row of the transpose's pieces is.
+                let piece = to.elem.bytes(to.elem.c0());
+                let bytes = fractals(&bytes, from.rows as usize, piece * to.rows as usize, piece);
+                self.scatter(unit, to, &bytes, true);
+            }
+            Body::LoadL0Gm(from, to) => {
                 let bytes = self.gather_gm(from);
                 self.scatter_padded(unit, &turned(to), &bytes);
             }
@@ -53,7 +64,7 @@ impl Executor<'_, '_> {
                 let bytes = self.gather(unit, from, false);
                 self.scatter_padded(unit, to, &bytes);
             }
-            Body::FillL1(to, bits) | Body::ScalarStoreUb(to, bits) => {
+            Body::FillL1(to, bits) | Body::ScalarStoreUb(to, bits) | Body::MailboxStore(to, bits) => {
                 let size = to.elem.bits().div_ceil(8);
                 let bytes: Vec<u8> =
                     bits.to_le_bytes().iter().take(size).copied().cycle().take(size * to.count()).collect();
@@ -77,6 +88,18 @@ impl Executor<'_, '_> {
                 let bytes = self.gather(unit, from, false);
                 if !bits.is_empty() && !bytes.chunks(4).eq(bits.iter().map(|bits| bits.to_le_bytes())) {
                     self.changed(Place::Local(from.space, unit), from.blocks());
+                }
+            }
+            Body::MailboxLoad(from, bits) => {
+                let place = Place::Local(from.space, Unit::Aic);
+                let held = |memory: &Memory| memory.undefined(from.at as usize, WORD).is_none();
+                let defined = self.memories.get(place).is_some_and(held);
+                let bytes = self.gather(unit, from, false);
+                // A word that nobody wrote is an error of its own.
+                if defined && bytes != bits.to_le_bytes() {
+                    let there = Elem::I32.integer(&bytes, 0) as u32;
+                    let detail = format!("the kernel goes by {bits:#x}; {there:#x} is there");
+                    self.hazard(Code::StaleScalar, place, from.blocks(), detail);
                 }
             }
             Body::ScalarStore(to, bits) => self.scatter_gm(to, bits.to_le_bytes().to_vec(), false),
@@ -127,6 +150,17 @@ impl Executor<'_, '_> {
         }
         self.scatter(unit, to, &bytes, false);
     }
+}
+
+/// Rows of `width` bytes as columns of pieces: the first piece of every row, then the second of every row, and so on.
+pub(super) fn fractals(bytes: &[u8], rows: usize, width: usize, piece: usize) -> Vec<u8> {
+    let mut out = Vec::with_capacity(bytes.len());
+    for done in (0..width).step_by(piece.max(1)) {
+        for row in 0..rows {
+            out.extend_from_slice(&bytes[row * width + done..][..piece.min(width - done)]);
+        }
+    }
+    out
 }
 
 /// Rows to columns, of elements of whole bytes.

@@ -8,7 +8,7 @@ use super::arithmetic::{
     arg_max, binary, compare, descending, integer, integer_unary, lane_sum, larger, lines, pairs, smaller, spread,
     unary,
 };
-use super::cube::encode;
+use super::fix::encode;
 use super::{Executor, numbers, transfer};
 use crate::isa::{Axis, Bin, Cmp, Count, Elem, MX_GROUP, Operand, Red, Round, Tile, Un, Unit, Vector, local};
 use crate::sim::hazard::Code;
@@ -264,6 +264,7 @@ impl Executor<'_, '_> {
                 (Round::Zero, true) => value.trunc(),
                 (Round::Floor, true) => value.floor(),
                 (Round::Ceil, true) => value.ceil(),
+                (Round::Away, true) => value.round(),
                 // The upper half of a number is the number rounded towards zero.
                 (Round::Zero, false) if to.elem == Elem::BF16 => f32::from_bits(value.to_bits() & 0xFFFF_0000),
                 _ => *value,

@@ -69,6 +69,8 @@ pub(crate) fn work(profile: &Profile, instr: &Instr) -> Work {
         Body::Vector(vector) => Work::Local(vector::cycles(figures, vector)),
         Body::ScalarLoad(..) | Body::ScalarStore(..) => Work::Local(figures.scalar_memory),
         Body::ScalarLoadUb(from, _) => Work::Local(figures.scalar * from.count() as f64),
+        // Nobody says what the mailbox takes: guessed, as a word of UB.
+        Body::MailboxLoad(..) | Body::MailboxStore(..) => Work::Local(figures.scalar),
         _ => Work::Local(figures.scalar),
     }
 }

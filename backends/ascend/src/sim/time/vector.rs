@@ -4,7 +4,7 @@
 //! and executions, then a drain. What a fused function hands on within itself is neither loaded nor stored. The 910B runs each
 //! operation alone: a head, then cycles for each register.
 
-use crate::isa::{Axis, Bin, Blocks, Elem, Red, Tile, Un, Vector};
+use crate::isa::{Axis, Bin, Blocks, Elem, Red, Tile, Un, Vector, conversions};
 use crate::machine::Figures;
 
 /// What a function needs of each port.
@@ -90,7 +90,7 @@ fn executions(figures: &Figures, one: &Vector) -> f64 {
     match one {
         Vector::Bin(op, ..) => registers * binary(figures, *op),
         Vector::Un(op, _, a) => registers * unary(figures, *op, a.elem),
-        Vector::Cast(..) => registers * figures.vector_cast,
+        Vector::Cast(to, a, _) => registers * figures.vector_cast * f64::from(conversions(a.elem, to.elem)),
         Vector::Red(red, axis, to, a) => reduction(figures, *red, *axis, to, a),
         Vector::Bcast(..) | Vector::Ramp(..) => registers * figures.vector_add,
         Vector::Select(_, _, [a, b, ..]) => {
