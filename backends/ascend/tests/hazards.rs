@@ -13,3 +13,5 @@ mod order;
 mod rig;
 #[path = "hazards/time.rs"]
 mod time;
+#[path = "hazards/vectors.rs"]
+mod vectors;

@@ -128,6 +128,30 @@ fn e10_a_product_is_too_deep() {
     only(&ONE.cube(kernel(0)), Code::ProductLimit);
 }
 
+/// Sums of no columns, which are no sums.
+#[test]
+fn e9_there_are_no_sums() {
+    let kernel = |cols: u32| {
+        move |cx: &mut Context<'_>| {
+            let [to, a, b] = operands(cx, Elem::F16, [16, 16, 16]);
+            cx.mmad(to, a, b, Init::Zero);
+            take(cx, to);
+            let some = Global::new(STATE, 1024, Elem::F16, 16, cols);
+            cx.push(Body::Fix(Fix {
+                from: to.col_range(0, cols),
+                to: FixTo::Gm(some),
+                quant: Quant::Scale(2.0),
+                relu: true,
+                atomic: false,
+                unit_flag: UnitFlag::Off,
+            }));
+        }
+    };
+    let hazard = only(&ONE.cube(kernel(0)), Code::WrongLayout);
+    assert!(hazard.detail.contains("sums have 1 row and column at least; got 16 x 0"), "{hazard}");
+    clean(&ONE.cube(kernel(8)));
+}
+
 /// Scales of the second tile lie where those of the first do.
 #[test]
 fn e10_scales_lie_apart_from_what_they_scale() {

@@ -336,6 +336,9 @@ fn transfer_of_sums(fix: &Fix, wrong: &mut impl FnMut(Code, String)) {
             format!("sums go to as many places, {} x {}; got {rows} x {cols}", from.rows, from.cols),
         );
     }
+    if from.rows == 0 || from.cols == 0 {
+        wrong(Code::WrongLayout, format!("sums have 1 row and column at least; got {} x {}", from.rows, from.cols));
+    }
     let plain = matches!(quant, Quant::None);
     let fits = match (from.elem, elem) {
         (Elem::F32, Elem::F32 | Elem::F16 | Elem::BF16) => true,

@@ -29,6 +29,7 @@ pub(super) fn vector_rules(vector: &Vector, wrong: &mut impl FnMut(Code, String)
     match vector {
         Vector::Bin(op, to, a, b) => {
             [a, b].into_iter().for_each(|operand| spread(name, to, operand, wrong));
+            computes(name, to.elem, wrong);
             let bits = matches!(op, Bin::And | Bin::Or | Bin::Xor | Bin::Shl | Bin::Shr);
             if bits && !to.elem.is_integer() && to.elem.bits() != 16 && to.elem != Elem::F32 {
                 wrong(Code::WrongLayout, format!("{name}: bits are of integers; got {}", to.elem));
@@ -36,6 +37,9 @@ pub(super) fn vector_rules(vector: &Vector, wrong: &mut impl FnMut(Code, String)
         }
         Vector::Un(op, to, a) => {
             spread(name, to, &Operand::Tile(*a), wrong);
+            if *op != Un::Copy {
+                computes(name, to.elem, wrong);
+            }
             if to.elem.is_integer() && !matches!(op, Un::Abs | Un::Neg | Un::Relu | Un::Copy) {
                 wrong(Code::WrongLayout, format!("{name}: {op:?} is of floats; got {}", to.elem));
             }
@@ -49,12 +53,16 @@ pub(super) fn vector_rules(vector: &Vector, wrong: &mut impl FnMut(Code, String)
         Vector::Red(red, axis, to, a) => {
             let (rows, cols) = if *axis == Axis::Row { (a.rows, 1) } else { (1, a.cols) };
             shape("the result", to, rows, cols);
+            computes(name, a.elem, wrong);
             let want = if *red == Red::ArgMax { Elem::I32 } else { a.elem };
             if to.elem != want {
                 wrong(Code::WrongLayout, format!("{name}: the result is {want}; got {}", to.elem));
             }
         }
-        Vector::Bcast(to, a) => spread(name, to, a, wrong),
+        Vector::Bcast(to, a) => {
+            spread(name, to, a, wrong);
+            number(name, to, a, wrong);
+        }
         Vector::Ramp(to, ..) => {
             if !matches!(to.elem, Elem::I32 | Elem::F32) {
                 wrong(Code::WrongLayout, format!("{name}: steps are i32 or f32; got {}", to.elem));
@@ -65,8 +73,12 @@ pub(super) fn vector_rules(vector: &Vector, wrong: &mut impl FnMut(Code, String)
             for operand in [a, b] {
                 let kind = operand.tile().map_or(to.elem, |tile| tile.elem);
                 spread(name, &to.of(kind), operand, wrong);
+                computes(name, kind, wrong);
             }
-            [x, y].into_iter().for_each(|operand| spread(name, to, operand, wrong));
+            for operand in [x, y] {
+                spread(name, to, operand, wrong);
+                number(name, to, operand, wrong);
+            }
         }
         Vector::Gather(to, from, index) => {
             shape("the list", index, to.rows, to.cols);
@@ -80,6 +92,9 @@ pub(super) fn vector_rules(vector: &Vector, wrong: &mut impl FnMut(Code, String)
             shape("the result", to, a.cols, a.rows);
             if to.elem != a.elem {
                 wrong(Code::WrongLayout, format!("{name}: the result is {}; got {}", a.elem, to.elem));
+            }
+            if a.elem.bits() < 8 {
+                wrong(Code::WrongLayout, format!("{name}: elements are whole bytes; got {}", a.elem));
             }
         }
         Vector::Sort32(to, keys, integers) => {
@@ -133,6 +148,20 @@ fn spread(name: &str, to: &Tile, operand: &Operand, wrong: &mut impl FnMut(Code,
             let (want, got) = (show(to), show(tile));
             wrong(Code::WrongLayout, format!("{name}: an operand is {want}, or one row or column of it; got {got}"));
         }
+    }
+}
+
+/// Scales and 4-bit codes are moved and converted: the unit has no arithmetic for them.
+fn computes(name: &str, elem: Elem, wrong: &mut impl FnMut(Code, String)) {
+    if matches!(elem, Elem::E8M0 | Elem::E2M1) {
+        wrong(Code::WrongLayout, format!("{name}: numbers are converted before they are computed with; got {elem}"));
+    }
+}
+
+/// Nor can it make one of a number; it can of an integer, which has its bits.
+fn number(name: &str, to: &Tile, operand: &Operand, wrong: &mut impl FnMut(Code, String)) {
+    if matches!(operand, Operand::Number(_)) {
+        computes(name, to.elem, wrong);
     }
 }
 

@@ -3,11 +3,10 @@
 //! A product adds to each sum along k, ascending, each product and each sum rounded to f32; the machine's own order is not
 //! published. Block-scaled operands are multiplied by their scales first, which is exact within f32's range.
 
-use super::{Executor, numbers, turned};
-use crate::isa::{Elem, Fix, FixTo, Init, MX_GROUP, Mmad, Place, Quant, Tile, Unit, local};
+use super::encode::encode;
+use super::{Executor, numbers, numbers_of, turned};
+use crate::isa::{Elem, Fix, FixTo, Init, MX_GROUP, Mmad, Place, Quant, Round, Tile, Unit, local};
 use crate::sim::hazard::Code;
-use anychip_core::formats::e4m3;
-use half::{bf16, f16};
 
 impl Executor<'_, '_> {
     pub(super) fn mmad(&mut self, mmad: &Mmad) {
@@ -66,12 +65,8 @@ impl Executor<'_, '_> {
     }
 
     fn operand(&mut self, tile: &Tile) -> Vec<f32> {
-        let width = tile.elem.bytes(tile.cols as usize);
         let bytes = self.gather(Unit::Aic, tile, false);
-        if tile.elem.bits() == 4 && tile.cols % 2 == 1 {
-            return bytes.chunks(width).flat_map(|row| numbers(tile.elem, row, tile.cols as usize)).collect();
-        }
-        numbers(tile.elem, &bytes, tile.count())
+        numbers_of(tile, &bytes)
     }
 
     /// Multiplies rows of `k` by the scales of their groups.
@@ -112,7 +107,7 @@ impl Executor<'_, '_> {
             }
             let mut lost = None;
             let mut bytes = Vec::with_capacity(elem.bytes(values.len()));
-            values.iter().for_each(|value| lost = lost.or(encode(elem, *value, &mut bytes)));
+            values.iter().for_each(|value| lost = lost.or(encode(elem, *value, Round::Even, &mut bytes)));
             if let Some(lost) = lost {
                 self.hazard(Code::Lossy, place, fix.from.blocks(), format!("{lost} is more than {elem} has"));
             }
@@ -132,30 +127,4 @@ impl Executor<'_, '_> {
             }
         }
     }
-}
-
-/// Stores a number, rounded to nearest even; gives it back where it was more than the type has.
-pub(super) fn encode(elem: Elem, value: f32, out: &mut Vec<u8>) -> Option<f32> {
-    let mut lost = false;
-    match elem {
-        Elem::F32 => out.extend(value.to_le_bytes()),
-        Elem::F16 => out.extend(f16::from_f32(value).to_le_bytes()),
-        Elem::BF16 => out.extend(bf16::from_f32(value).to_le_bytes()),
-        Elem::E4M3 => {
-            lost = value.abs() > e4m3::MAX;
-            out.push(e4m3::encode(value));
-        }
-        Elem::I8 => {
-            let rounded = value.round_ties_even();
-            lost = !(-128.0..=127.0).contains(&rounded);
-            out.push(rounded as i8 as u8);
-        }
-        Elem::U8 => {
-            let rounded = value.round_ties_even();
-            lost = !(0.0..=255.0).contains(&rounded);
-            out.push(rounded as u8);
-        }
-        _ => out.extend((value.round_ties_even() as i32).to_le_bytes()),
-    }
-    lost.then_some(value)
 }
