@@ -9,7 +9,7 @@ mod tile;
 mod vector;
 
 pub use access::{Access, Place};
-pub(crate) use access::{fix_halves, local};
+pub(crate) use access::{fix_halves, local, strided};
 pub use elem::Elem;
 pub use tile::{Blocks, Global, Tile};
 pub use vector::{Axis, Bin, Cmp, MX_GROUP, Operand, Red, Round, Un, Vector, casts};
@@ -218,7 +218,8 @@ pub enum Body {
     LoadUb(Global, Tile),
     /// `LD_GM_L1_ND2NZ`: a burst a row; columns of the last fractals that the matrix has not are zero.
     LoadNd2Nz(Global, Tile),
-    /// `LD_GM_L1_NZ`: a matrix that lies in fractals in global memory, in one piece.
+    /// `LD_GM_L1_NZ`: a matrix of whole fractals, which lie in global memory as they do in L1, in one piece: its bytes are
+    /// taken as they are.
     LoadNz(Global, Tile),
     /// `LD_NDDMA_UB`: elements at a distance in bytes from one another in each row.
     LoadNdDma(Global, u64, Tile),
@@ -253,7 +254,8 @@ pub enum Body {
     LoadL1Ub(Tile, Tile, u8),
     /// `FILL_L1` with the bits of a number.
     FillL1(Tile, u32),
-    /// `GM-L0A`, `GM-L0B`: straight to the cube, which only the 910B has.
+    /// `LD_GM_L0`: whole fractals straight to the cube, which only the 910B has. As to L1, they lie in global memory as they do
+    /// behind it: what puts rows into fractals on the way is `LD_GM_L1_ND2NZ` alone.
     LoadL0Gm(Global, Tile),
     /// `L1-GM`, which only the 910B has.
     StoreL1Gm(Tile, Global),

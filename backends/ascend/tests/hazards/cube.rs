@@ -95,6 +95,56 @@ fn e9_a_left_operand_in_the_layout_of_the_other_generation() {
     clean(&OLD.cube(kernel(Layout::Zz)));
 }
 
+/// Fractals that lie in global memory go to L1 as they are, and on the 910B to the cube; parts of some do not.
+#[test]
+fn e9_fractals_come_whole() {
+    let kernel = |rows: u32, pitch: u64| {
+        move |cx: &mut Context<'_>| {
+            let to = cx.cube_tile(Space::L1, Elem::F16, rows, 32);
+            cx.push(Body::LoadNz(Global::new(X, 0, Elem::F16, rows, 32).pitched(pitch), to));
+        }
+    };
+    let hazard = only(&ONE.cube(kernel(24, 64)), Code::WrongLayout);
+    line_has(&hazard.at, "Body::LoadNz");
+    assert!(hazard.detail.contains("fractals come whole and in one piece, of 16 x 16 of f16; got 24 x 32"), "{hazard}");
+    only(&ONE.cube(kernel(32, 128)), Code::WrongLayout);
+    clean(&ONE.cube(kernel(32, 64)));
+    let direct = |rows: u32, space: Space| {
+        move |cx: &mut Context<'_>| {
+            let to = cx.cube_tile(space, Elem::F16, rows, 32);
+            cx.push(Body::LoadL0Gm(Global::new(X, 0, Elem::F16, rows, 32), to));
+        }
+    };
+    only(&OLD.cube(direct(24, Space::L0a)), Code::WrongLayout);
+    only(&OLD.cube(direct(32, Space::L1)), Code::WrongLayout);
+    clean(&OLD.cube(direct(32, Space::L0a)));
+    clean(&OLD.cube(direct(32, Space::L0b)));
+    only(&ONE.cube(direct(32, Space::L0a)), Code::NoPath);
+}
+
+/// What was put into fractals and comes back as they lie is the same; taken for rows it would be put into fractals twice.
+#[test]
+fn fractals_are_taken_as_they_lie() {
+    let state = OLD.left(
+        |cx| {
+            let [a, b] = [(); 2].map(|()| cx.cube_tile(Space::L1, Elem::F16, 32, 64));
+            let rows = Global::new(X, 0, Elem::F16, 32, 64);
+            cx.load_nd2nz(rows, a);
+            cx.barrier_all();
+            let piece = Tile::dense(Space::L1, a.at, Elem::F16, 32, 64);
+            cx.push(Body::StoreL1Gm(piece, Global::new(STATE, 8192, Elem::F16, 32, 64)));
+            cx.barrier_all();
+            cx.push(Body::LoadNz(Global::new(STATE, 8192, Elem::F16, 32, 64), b));
+            cx.barrier_all();
+            cx.push(Body::StoreL1Gm(b, Global::new(STATE, 0, Elem::F16, 32, 64)));
+        },
+        |_| (),
+    );
+    let x = numbers();
+    assert!(state[..4096] == x[..4096], "rows are not what they were");
+    assert!(state[8192..8192 + 4096] != x[..4096], "fractals are rows?");
+}
+
 #[test]
 fn e9_operands_of_two_types() {
     let kernel = |elem: Elem| {
