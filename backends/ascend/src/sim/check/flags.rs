@@ -91,10 +91,9 @@ impl Flags {
                 self.held.insert((next.unit, *pipe, *id));
             }
             Body::Unlock(pipe, id) => {
-                if !self.held.remove(&(next.unit, *pipe, *id)) {
-                    let detail = format!("{pipe} gives up lock {id}, which it does not hold");
-                    found.push(Found::new(Code::FlagMisuse, detail));
-                }
+                let held = self.held.remove(&(next.unit, *pipe, *id));
+                let detail = || format!("{pipe} gives up lock {id}, which it does not hold");
+                found.extend((!held).then(|| Found::new(Code::FlagMisuse, detail())));
             }
             _ => {}
         }

@@ -286,7 +286,7 @@ fn transfer(profile: &Profile, body: &Body, wrong: &mut impl FnMut(Code, String)
 fn one_piece(from: &Global, to: &Tile, wrong: &mut impl FnMut(Code, String)) {
     let c0 = to.elem.c0() as u32;
     let [height, width] = if to.layout == Layout::Zn { [c0, 16] } else { [16, c0] };
-    let whole = to.rows % height == 0 && to.cols % width == 0;
+    let whole = to.rows.is_multiple_of(height) && to.cols.is_multiple_of(width);
     if !whole || from.blocks().count > 1 || to.blocks().count > 1 {
         let got = format!("{} x {} in {} and {} pieces", to.rows, to.cols, from.blocks().count, to.blocks().count);
         wrong(
