@@ -49,11 +49,7 @@ impl Instr {
                 write(&mut touch, tile(to));
             }
             Body::LoadNdDma(from, step, to) => {
-                let mut hull = *from;
-                hull.cols = 1;
-                let mut blocks = hull.blocks();
-                blocks.len += u64::from(from.cols.saturating_sub(1)) * step;
-                read((Place::Gm(from.region), blocks));
+                strided(from, *step).for_each(|blocks| read((Place::Gm(from.region), blocks)));
                 write(&mut touch, tile(to));
             }
             Body::GatherRows { from, index, to } | Body::SimtGather { from, index, to } => {
@@ -61,6 +57,7 @@ impl Instr {
                 read(tile(index));
                 write(&mut touch, tile(to));
             }
+            // It hands nothing on, so that it is in no order with anything: only its bounds are looked at.
             Body::Prefetch(_) => {}
             Body::LoadL0a(from, to, _)
             | Body::LoadL0b(from, to, _)
@@ -138,6 +135,18 @@ impl Instr {
 
 fn write(touch: &mut impl FnMut(Place, Blocks, bool), (place, blocks): (Place, Blocks)) {
     touch(place, blocks, true);
+}
+
+/// Elements `step` bytes from one another in each row, as few rows of blocks as there are.
+pub(crate) fn strided(from: &Global, step: u64) -> impl Iterator<Item = Blocks> + use<> {
+    let (at, len) = (from.at, from.elem.bytes(1) as u64);
+    let (rows, cols) = (u64::from(from.rows), u64::from(from.cols));
+    let (lines, between, count, pitch) = match () {
+        () if step.saturating_mul(cols) == from.pitch => (1, 0, rows * cols, step),
+        () if rows <= cols => (rows, from.pitch, cols, step),
+        () => (cols, step, rows, from.pitch),
+    };
+    (0..lines).map(move |line| Blocks::new(at.saturating_add(between.saturating_mul(line)), len, count, pitch))
 }
 
 /// Reads and writes of vectors. What a function computes and takes up again itself is no read.

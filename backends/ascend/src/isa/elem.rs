@@ -54,7 +54,7 @@ impl Elem {
 
     /// Bytes of `count` elements; a half byte counts as whole.
     pub const fn bytes(self, count: usize) -> usize {
-        (count * self.bits()).div_ceil(8)
+        count.saturating_mul(self.bits()).div_ceil(8)
     }
 
     /// The cube's type for operands of this one.

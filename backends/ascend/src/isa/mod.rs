@@ -11,8 +11,8 @@ pub mod hif8;
 mod tile;
 mod vector;
 
-pub(crate) use access::local;
 pub use access::{Access, Place};
+pub(crate) use access::{local, strided};
 pub use elem::Elem;
 pub(crate) use fix::fix_halves;
 pub use fix::{Fix, FixHalf, FixMode, FixTo, Quant};
@@ -208,7 +208,8 @@ pub enum Body {
     LoadL1Ub(Tile, Tile, u8),
     /// `FILL_L1` with the bits of a number.
     FillL1(Tile, u32),
-    /// `GM-L0A`, `GM-L0B`: straight to the cube, which only the 910B has.
+    /// `LD_GM_L0`: whole fractals straight to the cube, which only the 910B has. As to L1, they lie in global memory as they do
+    /// behind it: what puts rows into fractals on the way is `LD_GM_L1_ND2NZ` alone.
     LoadL0Gm(Global, Tile),
     /// `L1-GM`, which only the 910B has.
     StoreL1Gm(Tile, Global),

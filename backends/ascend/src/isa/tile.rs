@@ -23,32 +23,38 @@ pub struct Blocks {
 }
 
 impl Blocks {
-    /// One piece where rows follow one another without gaps.
-    fn new(at: u64, len: u64, count: u64, pitch: u64) -> Blocks {
+    /// One piece where rows follow one another without gaps; one row where all of them are the same.
+    pub(crate) fn new(at: u64, len: u64, count: u64, pitch: u64) -> Blocks {
         if count == 0 || len == 0 {
             return Blocks { at, len: 0, count: 0, pitch: 0 };
         }
-        if count == 1 || pitch == len {
-            Blocks { at, len: len * count, count: 1, pitch: 0 }
+        if count == 1 || pitch == 0 {
+            Blocks { at, len, count: 1, pitch: 0 }
+        } else if pitch == len {
+            Blocks { at, len: len.saturating_mul(count), count: 1, pitch: 0 }
         } else {
             Blocks { at, len, count, pitch }
         }
     }
 
-    /// Byte behind the last.
+    /// Byte behind the last. What reaches beyond the last address ends there.
     pub fn end(&self) -> u64 {
-        if self.count == 0 { self.at } else { self.at + (self.count - 1) * self.pitch + self.len }
+        if self.count == 0 { self.at } else { self.start(self.count - 1).saturating_add(self.len) }
+    }
+
+    fn start(&self, row: u64) -> u64 {
+        self.at.saturating_add(row.saturating_mul(self.pitch))
     }
 
     /// Bytes without the gaps.
     pub fn bytes(&self) -> u64 {
-        self.len * self.count
+        self.len.saturating_mul(self.count)
     }
 
     /// First byte of each row.
     pub fn starts(&self) -> impl Iterator<Item = u64> + use<> {
-        let Blocks { at, pitch, count, .. } = *self;
-        (0..count).map(move |row| at + row * pitch)
+        let all = *self;
+        (0..all.count).map(move |row| all.start(row))
     }
 
     /// Whether both have a byte in common.
@@ -58,10 +64,10 @@ impl Blocks {
         }
         match (self.count, other.count) {
             (1, 1) => true,
-            (1, _) => other.meets(self.at, self.at + self.len),
-            (_, 1) => self.meets(other.at, other.at + other.len),
-            _ if self.count <= other.count => self.starts().any(|at| other.meets(at, at + self.len)),
-            _ => other.starts().any(|at| self.meets(at, at + other.len)),
+            (1, _) => other.meets(self.at, self.end()),
+            (_, 1) => self.meets(other.at, other.end()),
+            _ if self.count <= other.count => self.starts().any(|at| other.meets(at, at.saturating_add(self.len))),
+            _ => other.starts().any(|at| self.meets(at, at.saturating_add(other.len))),
         }
     }
 
@@ -74,8 +80,8 @@ impl Blocks {
             return true;
         }
         // The first row that ends behind `from` begins before `to`, or none does.
-        let row = (from + 1).saturating_sub(self.at + self.len).div_ceil(self.pitch);
-        row < self.count && self.at + row * self.pitch < to
+        let row = from.saturating_add(1).saturating_sub(self.at.saturating_add(self.len)).div_ceil(self.pitch.max(1));
+        row < self.count && self.start(row) < to
     }
 
     /// Whether each byte of `other` is one of these.
@@ -104,10 +110,15 @@ pub struct Tile {
     pub pitch: u32,
 }
 
+/// A size with what is missing to the next multiple. One that is beyond all memories stays so.
+fn whole(size: u32, unit: u32) -> u32 {
+    size.checked_next_multiple_of(unit).unwrap_or(u32::MAX)
+}
+
 impl Tile {
     /// A matrix row by row, each row beginning at a multiple of 32 bytes.
     pub fn rows_of(space: Space, at: u32, elem: Elem, rows: u32, cols: u32) -> Tile {
-        let pitch = if rows > 1 && cols > 1 { cols.next_multiple_of(elem.c0() as u32) } else { cols };
+        let pitch = if rows > 1 && cols > 1 { whole(cols, elem.c0() as u32) } else { cols };
         Tile { space, at, elem, layout: Layout::Nd, rows, cols, pitch }
     }
 
@@ -126,22 +137,22 @@ impl Tile {
         let (height, c0) = (FRACTAL_ROWS as u32, elem.c0() as u32);
         let pitch = match layout {
             Layout::Nd => cols,
-            Layout::Nz => rows.next_multiple_of(height) * c0,
-            Layout::Zz => cols.next_multiple_of(c0) * height,
-            Layout::Zn => cols.next_multiple_of(height) * c0,
+            Layout::Nz => whole(rows, height).saturating_mul(c0),
+            Layout::Zz => whole(cols, c0).saturating_mul(height),
+            Layout::Zn => whole(cols, height).saturating_mul(c0),
         };
         Tile { space, at, elem, layout, rows, cols, pitch }
     }
 
     /// Sums of the cube, whose fractals are 16 x 16 whatever their type.
     pub fn sums(at: u32, elem: Elem, rows: u32, cols: u32) -> Tile {
-        let pitch = rows.next_multiple_of(FRACTAL_ROWS as u32) * FRACTAL_ROWS as u32;
+        let pitch = whole(rows, FRACTAL_ROWS as u32).saturating_mul(FRACTAL_ROWS as u32);
         Tile { space: Space::L0c, at, elem, layout: Layout::Nz, rows, cols, pitch }
     }
 
     /// MX scales of `rows x 32 cols` elements in L1, in fractals of 16 x 2.
     pub fn scales(at: u32, rows: u32, cols: u32) -> Tile {
-        let pitch = cols.next_multiple_of(SCALE_COLS) * FRACTAL_ROWS as u32;
+        let pitch = whole(cols, SCALE_COLS).saturating_mul(FRACTAL_ROWS as u32);
         Tile { space: Space::L1, at, elem: Elem::E8M0, layout: Layout::Zz, rows, cols, pitch }
     }
 
@@ -153,7 +164,8 @@ impl Tile {
             _ => (Space::L0bMx, self.cols, self.rows),
         };
         let group = SCALE_COLS * MX_GROUP;
-        let pitch = self.elem.bytes((group / self.c0().clamp(1, group) * self.pitch) as usize) as u32 / MX_SHARE;
+        let pitch =
+            self.elem.bytes((group / self.c0().clamp(1, group)).saturating_mul(self.pitch) as usize) as u32 / MX_SHARE;
         Tile {
             space,
             at: self.at / MX_SHARE,
@@ -176,7 +188,8 @@ impl Tile {
 
     /// A part, which begins where fractals do.
     pub fn part(self, row: u32, rows: u32, col: u32, cols: u32) -> Tile {
-        let at = self.at + self.elem.bytes(self.place(row as usize, col as usize)) as u32;
+        let from = self.elem.bytes(self.place(row as usize, col as usize));
+        let at = self.at.saturating_add(u32::try_from(from).unwrap_or(u32::MAX));
         Tile { at, rows, cols, ..self }
     }
 
@@ -214,7 +227,9 @@ impl Tile {
         }
     }
 
-    /// The bytes that it occupies, the padding of its last fractals included.
+    /// The bytes that it occupies. Of its last fractals that is the padding of their shorter side (columns in NZ and ZZ, rows in
+    /// ZN), which instructions read and write with the rest; of the longer side, 16 rows or columns, only ZZ counts it, whose
+    /// fractals follow one another in the same row.
     pub fn blocks(&self) -> Blocks {
         let bits = self.elem.bits() as u64;
         let bytes = |elements: u64| (elements * bits).div_ceil(8);
@@ -273,7 +288,8 @@ impl Global {
 
     /// A part; packed elements are taken two at a time.
     pub fn part(self, row: u64, rows: u32, col: u32, cols: u32) -> Global {
-        let at = self.at + row * self.pitch + self.elem.bytes(col as usize) as u64;
+        let at =
+            self.at.saturating_add(row.saturating_mul(self.pitch)).saturating_add(self.elem.bytes(col as usize) as u64);
         Global { at, rows, cols, ..self }
     }
 
@@ -320,6 +336,20 @@ mod tests {
                 }
             }
         }
+    }
+
+    /// Rows at the same place are one; a matrix beyond all addresses ends with them.
+    #[test]
+    fn rows_have_a_distance_and_an_end() {
+        let same = Global::new(0, 64, Elem::F32, 8, 16).pitched(0).blocks();
+        assert_eq!(same, Blocks { at: 64, len: 64, count: 1, pitch: 0 });
+        let tile = Tile { pitch: 0, ..Tile::dense(Space::Ub, 0, Elem::F32, 8, 16) }.blocks();
+        assert!(tile.count == 1 && tile.overlaps(&Blocks::new(32, 8, 4, 64)));
+        let far = Global::new(0, u64::MAX - 8, Elem::F32, u32::MAX, u32::MAX).blocks();
+        assert!(far.end() == u64::MAX && far.overlaps(&Blocks::new(u64::MAX - 1, 1, 1, 0)));
+        assert_eq!(Global::new(0, 64, Elem::F32, 3, 3).pitched(u64::MAX).part(2, 1, 0, 1).at, u64::MAX);
+        let large = Tile::fractals(Space::L1, 0, Elem::E4M3, Layout::Nz, u32::MAX, u32::MAX);
+        assert!(large.part(1 << 31, 1, 0, 1).at == u32::MAX && large.end() > 1 << 32);
     }
 
     fn blocks() -> impl Strategy<Value = Blocks> {

@@ -176,8 +176,7 @@ pub enum Vector {
     Bin(Bin, Tile, Operand, Operand),
     /// `VUN`: `to = op(a)`.
     Un(Un, Tile, Tile),
-    /// `VCAST`: to another type. Values beyond a type of 8 or 4 bits become its largest, NaN the NaN of one of 8; integers keep
-    /// their lowest bits.
+    /// `VCAST`: to another type. Values beyond a type of 8 or 4 bits become its largest, NaN the NaN of one of 8.
     Cast(Tile, Tile, Round),
     /// `VRED`: rows or columns to one element each.
     Red(Red, Axis, Tile, Tile),

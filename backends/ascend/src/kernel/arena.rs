@@ -3,57 +3,69 @@
 use std::panic::Location;
 
 /// A range of bytes that is in use, and the line that took it.
-pub(super) type Taken = (u32, u32, &'static Location<'static>);
+pub(super) type Taken = (u64, u64, &'static Location<'static>);
 
-/// The allocations of a memory.
+/// The allocations of a memory. Places are counted in 64 bits, so that what is asked for beyond the memory is counted as well.
 #[derive(Debug)]
 pub(super) struct Arena {
-    capacity: u32,
-    align: u32,
+    capacity: u64,
+    align: u64,
     /// In ascending order.
     taken: Vec<Taken>,
 }
 
 impl Arena {
-    pub(super) fn new(capacity: u32, align: u32) -> Arena {
+    pub(super) fn new(capacity: u64, align: u64) -> Arena {
         Arena { capacity, align: align.max(1), taken: Vec::new() }
     }
 
     /// The first place that has room; behind the last where none has, then with what is missing.
-    pub(super) fn take(&mut self, bytes: u32, line: &'static Location<'static>) -> (u32, Result<(), String>) {
-        let mut at = 0u32;
+    pub(super) fn take(&mut self, bytes: u64, line: &'static Location<'static>) -> (u64, Result<(), String>) {
+        let mut at = 0u64;
         for &(from, to, _) in &self.taken {
             if at.saturating_add(bytes) <= from {
                 break;
             }
-            at = at.max(to.next_multiple_of(self.align));
+            at = at.max(to.checked_next_multiple_of(self.align).unwrap_or(u64::MAX));
         }
-        let fits = at.checked_add(bytes).is_some_and(|end| end <= self.capacity);
+        let fits = self.within(at, bytes);
         self.insert(at, bytes, line);
         let problem = || {
-            let used: u32 = self.taken.iter().map(|(from, to, _)| to - from).sum();
+            let used = self.taken.iter().fold(0u64, |all, (from, to, _)| all.saturating_add(to - from));
             format!("{used} bytes in all are asked for, of {}", self.capacity)
         };
         (at, if fits { Ok(()) } else { Err(problem()) })
     }
 
-    /// Takes a place of the kernel's choice; gives who has some of it already.
-    pub(super) fn take_at(&mut self, at: u32, bytes: u32, line: &'static Location<'static>) -> Option<Taken> {
-        let clash = self.taken.iter().find(|(from, to, _)| *from < at + bytes && at < *to).copied();
+    /// Takes a place of the kernel's choice; gives who has some of it already, and what is wrong if it is not all there.
+    pub(super) fn take_at(
+        &mut self,
+        at: u64,
+        bytes: u64,
+        line: &'static Location<'static>,
+    ) -> (Option<Taken>, Result<(), String>) {
+        let end = at.saturating_add(bytes);
+        let clash = self.taken.iter().find(|(from, to, _)| *from < end && at < *to).copied();
         self.insert(at, bytes, line);
-        clash
+        let problem =
+            || format!("kernels may use {} bytes; byte {} is asked for", self.capacity, end.saturating_sub(1));
+        (clash, if self.within(at, bytes) { Ok(()) } else { Err(problem()) })
+    }
+
+    fn within(&self, at: u64, bytes: u64) -> bool {
+        at.saturating_add(bytes) <= self.capacity
     }
 
     /// Who is reached by bytes that begin in what another took.
     pub(super) fn reaches(&self, from: u64, to: u64) -> Option<Taken> {
-        let next = self.taken.partition_point(|(at, ..)| u64::from(*at) <= from);
+        let next = self.taken.partition_point(|(at, ..)| *at <= from);
         let (_, end, _) = self.taken.get(next.checked_sub(1)?)?;
-        let inside = from < u64::from(*end) && u64::from(*end) < to;
-        self.taken.get(next).copied().filter(|(at, ..)| inside && u64::from(*at) < to)
+        let inside = from < *end && *end < to;
+        self.taken.get(next).copied().filter(|(at, ..)| inside && *at < to)
     }
 
     /// Gives a place back.
-    pub(super) fn give(&mut self, at: u32) {
+    pub(super) fn give(&mut self, at: u64) {
         if let Some(found) = self.taken.iter().position(|(from, ..)| *from == at) {
             self.taken.remove(found);
         }
@@ -64,7 +76,7 @@ impl Arena {
         self.taken.clear();
     }
 
-    fn insert(&mut self, at: u32, bytes: u32, line: &'static Location<'static>) {
+    fn insert(&mut self, at: u64, bytes: u64, line: &'static Location<'static>) {
         let place = self.taken.partition_point(|(from, ..)| *from <= at);
         self.taken.insert(place, (at, at.saturating_add(bytes), line));
     }

@@ -159,7 +159,7 @@ impl<'a> Context<'a> {
             }
         });
         if let Some((space, blocks, (from, to, other))) = found {
-            let range = Bytes { space: space.to_string(), from: from.into(), to: blocks.end().min(to.into()) };
+            let range = Bytes { space: space.to_string(), from, to: blocks.end().min(to) };
             let detail = format!(
                 "the tile goes to byte {}; {}:{} has bytes {from}..{to}",
                 blocks.end(),
@@ -184,37 +184,50 @@ impl<'a> Context<'a> {
 
     fn arena(&mut self, space: Space) -> &mut Arena {
         let profile = self.profile;
-        let arena = || Arena::new(capacity(profile, space) as u32, alignment(profile, space) as u32);
+        // Tiles say their place in 32 bits.
+        let most = (capacity(profile, space) as u64).min(u32::MAX.into());
+        let arena = || Arena::new(most, alignment(profile, space) as u64);
         self.arenas.entry(space).or_insert_with(arena)
     }
 
     /// Takes bytes of a memory: the first place that is free and aligned.
     #[track_caller]
     pub fn alloc(&mut self, space: Space, bytes: u32) -> u32 {
+        self.take(space, bytes.into())
+    }
+
+    #[track_caller]
+    fn take(&mut self, space: Space, bytes: u64) -> u32 {
         let line = Location::caller();
         let (at, fits) = self.arena(space).take(bytes, line);
         if let Err(detail) = fits {
-            let range = Bytes { space: space.to_string(), from: at.into(), to: u64::from(at) + u64::from(bytes) };
+            let range = Bytes { space: space.to_string(), from: at, to: at.saturating_add(bytes) };
             self.hazard(Code::OutOfBounds, line, "ALLOC", range, detail);
         }
-        at
+        u32::try_from(at).unwrap_or(u32::MAX)
     }
 
     /// Takes the bytes of a place of the kernel's choice.
     #[track_caller]
     pub fn alloc_at(&mut self, space: Space, at: u32, bytes: u32) -> u32 {
         let line = Location::caller();
-        if let Some((from, to, other)) = self.arena(space).take_at(at, bytes, line) {
-            let range = Bytes { space: space.to_string(), from: at.max(from).into(), to: to.min(at + bytes).into() };
+        let (start, bytes) = (u64::from(at), u64::from(bytes));
+        let range = |from, to| Bytes { space: space.to_string(), from, to };
+        let (clash, fits) = self.arena(space).take_at(start, bytes, line);
+        if let Err(detail) = fits {
+            self.hazard(Code::OutOfBounds, line, "ALLOC", range(start, start + bytes), detail);
+        }
+        if let Some((from, to, other)) = clash {
             let detail = format!("{}:{} has bytes {from}..{to}", other.file(), other.line());
-            self.hazard(Code::Overlap, line, "ALLOC", range, detail);
+            let bytes = range(start.max(from), to.min(start + bytes));
+            self.hazard(Code::Overlap, line, "ALLOC", bytes, detail);
         }
         at
     }
 
     /// Gives bytes back, by the place that they were given at.
     pub fn free(&mut self, space: Space, at: u32) {
-        self.arena(space).give(at);
+        self.arena(space).give(at.into());
     }
 
     /// Gives back all of a memory.
@@ -226,14 +239,14 @@ impl<'a> Context<'a> {
     #[track_caller]
     pub fn ub(&mut self, elem: Elem, rows: u32, cols: u32) -> Tile {
         let tile = Tile::rows_of(Space::Ub, 0, elem, rows, cols);
-        Tile { at: self.alloc(Space::Ub, tile.end().next_multiple_of(32) as u32), ..tile }
+        Tile { at: self.take(Space::Ub, tile.end().checked_next_multiple_of(32).unwrap_or(u64::MAX)), ..tile }
     }
 
     /// Takes room for a matrix in the layout that the machine wants in a memory of the cube.
     #[track_caller]
     pub fn cube_tile(&mut self, space: Space, elem: Elem, rows: u32, cols: u32) -> Tile {
         let tile = self.cube_tile_at(space, 0, elem, rows, cols);
-        Tile { at: self.alloc(space, tile.end() as u32), ..tile }
+        Tile { at: self.take(space, tile.end()), ..tile }
     }
 
     /// A matrix at a place in the layout that the machine wants there.

@@ -32,7 +32,7 @@ pub struct Figure {
 }
 
 macro_rules! figures {
-    ($($(#[$doc:meta])* $name:ident: $unit:literal;)*) => {
+    ($($(#[$doc:meta])* $name:ident: $unit:literal $(>= $least:literal)?;)*) => {
         /// The figures of a machine as numbers.
         #[derive(Clone, Debug, PartialEq)]
         #[non_exhaustive]
@@ -49,34 +49,35 @@ macro_rules! figures {
                 if let Some(name) = all.keys().find(|name| !FIGURES.iter().any(|(known, _)| known == name)) {
                     return Err(format!("there is no figure `{name}`"));
                 }
-                Ok(Figures { $($name: number(all, stringify!($name), $unit)?),* })
+                Ok(Figures { $($name: number(all, stringify!($name), $unit, 0.0 $(+ $least)?)?),* })
             }
         }
     };
 }
 
-fn number(all: &BTreeMap<String, Figure>, name: &str, unit: &str) -> Result<f64, String> {
+fn number(all: &BTreeMap<String, Figure>, name: &str, unit: &str, least: f64) -> Result<f64, String> {
     let figure = all.get(name).ok_or_else(|| format!("the figure `{name}` is missing"))?;
     if figure.unit != unit {
         return Err(format!("`{name}` must be in {unit}, got {}", figure.unit));
     }
-    if !figure.value.is_finite() || figure.value < 0.0 {
-        return Err(format!("`{name}` must be 0 or more and finite, got {}", figure.value));
+    if !figure.value.is_finite() || figure.value < least {
+        return Err(format!("`{name}` must be {least} or more and finite, got {}", figure.value));
     }
     Ok(figure.value)
 }
 
+// What is divided by, or counted from 1, has a least value; other figures are 0 where a machine has no such thing.
 figures! {
     /// Cube cores.
-    cube_cores: "cores";
+    cube_cores: "cores" >= 1.0;
     /// Vector cores.
-    vector_cores: "cores";
+    vector_cores: "cores" >= 1.0;
     /// Clock of cube, vector and transfers.
-    clock: "GHz";
+    clock: "GHz" >= 0.001;
     /// Bandwidth of the global memory, read and written together.
-    hbm: "TB/s";
+    hbm: "TB/s" >= 0.001;
     /// What of it is reached.
-    hbm_efficiency: "1";
+    hbm_efficiency: "1" >= 0.001;
     /// From a request to its first byte.
     hbm_latency: "cycles";
     /// Global memory.
@@ -84,30 +85,30 @@ figures! {
     /// L2 cache.
     l2: "bytes";
     /// A line of it.
-    l2_line: "bytes";
+    l2_line: "bytes" >= 1.0;
     /// What a core reads from it at most.
-    l2_read: "bytes/cycle/core";
+    l2_read: "bytes/cycle/core" >= 1.0;
     /// What a core writes into it at most.
-    l2_write: "bytes/cycle/core";
+    l2_write: "bytes/cycle/core" >= 1.0;
     /// What of both all cores together reach.
-    l2_efficiency: "1";
+    l2_efficiency: "1" >= 0.001;
     /// Part of it that may hold what was written and has not gone on.
     l2_dirty: "1";
     /// From a request to its first byte.
     l2_latency: "cycles";
     /// Global memory is touched in multiples of this.
-    granule: "bytes";
+    granule: "bytes" >= 1.0;
 
     /// Unified buffer of a vector core, as far as kernels may use it.
-    ub: "bytes";
+    ub: "bytes" >= 1.0;
     /// L1 of a cube core, as far as kernels may use it.
-    l1: "bytes";
+    l1: "bytes" >= 1.0;
     /// Left operands of the cube.
-    l0a: "bytes";
+    l0a: "bytes" >= 1.0;
     /// Right operands.
-    l0b: "bytes";
+    l0b: "bytes" >= 1.0;
     /// Sums.
-    l0c: "bytes";
+    l0c: "bytes" >= 1.0;
     /// Bias table.
     bt: "bytes";
     /// Scales of FixPipe.
@@ -121,17 +122,17 @@ figures! {
     /// MX scales of right operands; 0 where there are none.
     l0b_mx: "bytes";
     /// Places in UB are multiples of this.
-    ub_align: "bytes";
+    ub_align: "bytes" >= 1.0;
     /// Places in L1.
-    l1_align: "bytes";
+    l1_align: "bytes" >= 1.0;
     /// Places in L0A and L0B.
-    l0_align: "bytes";
+    l0_align: "bytes" >= 16.0;
     /// Places in L0C.
-    l0c_align: "bytes";
+    l0c_align: "bytes" >= 1.0;
     /// Places in the bias table.
-    bt_align: "bytes";
+    bt_align: "bytes" >= 1.0;
     /// Places in FixPipe's buffer.
-    fb_align: "bytes";
+    fb_align: "bytes" >= 1.0;
 
     /// L1 to L0A.
     l1_l0a: "bytes/cycle";
@@ -148,26 +149,26 @@ figures! {
     /// L1 to the bias table and to FixPipe's buffer.
     l1_bt: "bytes/cycle";
     /// L0C to global memory.
-    l0c_gm: "bytes/cycle";
+    l0c_gm: "bytes/cycle" >= 1.0;
     /// UB to global memory.
-    ub_gm: "bytes/cycle";
+    ub_gm: "bytes/cycle" >= 1.0;
 
     /// A product before its first tile.
     cube_head: "cycles";
     /// Tiles per cycle.
-    cube_efficiency: "1";
+    cube_efficiency: "1" >= 0.001;
     /// A transfer of MTE1 beside its bytes.
     mte1_issue: "cycles";
     /// What of its speed it reaches with FP4.
-    mte1_fp4: "1";
+    mte1_fp4: "1" >= 0.001;
     /// A transfer of MTE2 beside its bursts.
     mte2_issue: "cycles";
     /// Transfers of an engine whose requests run ahead of the bytes that move.
-    mte2_ahead: "transfers";
+    mte2_ahead: "transfers" >= 1.0;
     /// Long bursts into UB.
-    mte2_ub: "bytes/cycle";
+    mte2_ub: "bytes/cycle" >= 1.0;
     /// Long bursts into L1.
-    mte2_l1: "bytes/cycle";
+    mte2_l1: "bytes/cycle" >= 1.0;
     /// A short burst into UB.
     burst_ub: "cycles/128 bytes";
     /// A short burst into L1.
@@ -184,13 +185,13 @@ figures! {
     fixpipe_issue: "cycles";
 
     /// A vector register.
-    vector_width: "bytes";
+    vector_width: "bytes" >= 1.0;
     /// Operations that begin in a cycle.
-    vector_executions: "ports";
+    vector_executions: "ports" >= 0.001;
     /// Loads that begin in a cycle.
-    vector_loads: "ports";
+    vector_loads: "ports" >= 0.001;
     /// Stores that begin in a cycle.
-    vector_stores: "ports";
+    vector_stores: "ports" >= 0.001;
     /// A vector function before its first operation.
     vector_head: "cycles";
     /// And behind its last.

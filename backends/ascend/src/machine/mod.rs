@@ -159,7 +159,7 @@ impl Profile {
         let base = base.as_ref();
         let mut provenance = base.map(|base| base.provenance.clone()).unwrap_or_default();
         provenance.extend(file.figures);
-        Ok(Profile {
+        let profile = Profile {
             name: name.into(),
             title: file.title,
             arch: file.arch.or(base.map(|base| base.arch)).ok_or_else(|| missing("arch"))?,
@@ -168,7 +168,13 @@ impl Profile {
             paths: file.paths.or_else(|| Some(base?.paths.clone())).ok_or_else(|| missing("paths"))?,
             figures: Figures::of(&provenance).map_err(malformed)?,
             provenance,
-        })
+        };
+        if let Some((kind, extents)) = profile.cube.iter().find(|(_, extents)| extents.contains(&0)) {
+            return Err(malformed(format!(
+                "`cube` must have 1 or more in each direction for {kind:?}, got {extents:?}"
+            )));
+        }
+        Ok(profile)
     }
 
     /// The same machine with one figure multiplied, for how much a result depends on it.
@@ -265,8 +271,17 @@ mod tests {
         };
         for (text, said) in [
             (figure("clock", "1.7", "MHz"), "`clock` must be in GHz, got MHz"),
-            (figure("clock", "-1.0", "GHz"), "`clock` must be 0 or more and finite, got -1"),
-            (figure("clock", "nan", "GHz"), "`clock` must be 0 or more and finite, got NaN"),
+            (figure("clock", "-1.0", "GHz"), "`clock` must be 0.001 or more and finite, got -1"),
+            (figure("clock", "nan", "GHz"), "`clock` must be 0.001 or more and finite, got NaN"),
+            (figure("flag", "-1.0", "cycles"), "`flag` must be 0 or more and finite, got -1"),
+            (figure("clock", "0.0", "GHz"), "`clock` must be 0.001 or more and finite, got 0"),
+            (figure("cube_cores", "0", "cores"), "`cube_cores` must be 1 or more and finite, got 0"),
+            (figure("vector_width", "0", "bytes"), "`vector_width` must be 1 or more and finite, got 0"),
+            (figure("l0_align", "8", "bytes"), "`l0_align` must be 16 or more and finite, got 8"),
+            (
+                "base = \"950dt\"\ntitle = \"own\"\n[cube]\nf16 = [16, 0, 16]".into(),
+                "`cube` must have 1 or more in each direction for F16, got [16, 0, 16]",
+            ),
             (figure("clok", "1.7", "GHz"), "there is no figure `clok`"),
             ("title = \"own\"".into(), "`arch` is missing"),
             ("base = \"own\"\ntitle = \"own\"".into(), "its own base"),
@@ -289,6 +304,8 @@ mod tests {
         let varied = profile.scaled("flag", 1.5).unwrap();
         assert_eq!((varied.figures.flag, varied.figures.clock), (15.0, 1.65));
         assert_ne!(varied.hash(), profile.hash());
+        let none = profile.scaled("cube_cores", 0.0).unwrap_err().to_string();
+        assert!(none.contains("`cube_cores` must be 1 or more and finite, got 0"), "{none}");
         assert!(profile.scaled("flags", 1.5).unwrap_err().to_string().contains("no figure `flags`"));
     }
 }

@@ -57,7 +57,10 @@ pub(crate) fn numerics(op: &ops::IndexScores, npu: &Npu) -> Numerics {
 }
 
 fn fractals(elem: Elem, rows: u32, cols: u32) -> u32 {
-    rows.next_multiple_of(FRACTAL_ROWS as u32) * cols.next_multiple_of(elem.c0() as u32) * elem.bits() as u32 / 8
+    let (rows, cols) = (u64::from(rows), u64::from(cols));
+    let row = elem.bytes(cols.next_multiple_of(elem.c0() as u64) as usize) as u64;
+    // What is more than 32 bits count is more than any memory has.
+    u32::try_from(rows.next_multiple_of(FRACTAL_ROWS as u64).saturating_mul(row)).unwrap_or(u32::MAX)
 }
 
 /// Sizes of a launch.
@@ -88,7 +91,9 @@ impl Sizes {
             _ => Elem::BF16,
         };
         let (tokens, heads, dim) = (op.weights.size(0) as u64, op.weights.size(1) as u32, format.dim() as u32);
-        let room = Room::of([format].into_iter(), wide, npu.is_950());
+        // Room is counted for keys that L1 can hold.
+        let held = fractals(wide, KEYS, dim) <= BLOCK;
+        let room = held.then(|| Room::of([format].into_iter(), wide, npu.is_950()));
         let mut sizes = Sizes {
             elem: wide,
             tokens,
@@ -99,7 +104,7 @@ impl Sizes {
             heads_at_once: heads.clamp(1, 64),
             unpacked: [32, 16, 8]
                 .into_iter()
-                .find(|&keys| room.bytes(keys, [2, 2]) + 2 * keys * room.scales <= UNPACKING)
+                .find(|&keys| room.is_some_and(|room| room.bytes(keys, [2, 2]) + 2 * keys * room.scales <= UNPACKING))
                 .unwrap_or(0),
             pages: 1,
         };

@@ -95,6 +95,47 @@ fn e9_a_left_operand_in_the_layout_of_the_other_generation() {
     clean(&OLD.cube(kernel(Layout::Zz)));
 }
 
+/// Fractals that lie in global memory go to the 910B's cube as they are; parts of some do not.
+#[test]
+fn e9_fractals_come_whole() {
+    let direct = |rows: u32, space: Space| {
+        move |cx: &mut Context<'_>| {
+            let to = cx.cube_tile(space, Elem::F16, rows, 32);
+            cx.push(Body::LoadL0Gm(Global::new(X, 0, Elem::F16, rows, 32), to));
+        }
+    };
+    let hazard = only(&OLD.cube(direct(24, Space::L0a)), Code::WrongLayout);
+    line_has(&hazard.at, "Body::LoadL0Gm");
+    assert!(hazard.detail.contains("fractals come whole and in one piece, of 16 x 16 of f16; got 24 x 32"), "{hazard}");
+    only(&OLD.cube(direct(32, Space::L1)), Code::WrongLayout);
+    clean(&OLD.cube(direct(32, Space::L0a)));
+    clean(&OLD.cube(direct(32, Space::L0b)));
+    only(&ONE.cube(direct(32, Space::L0a)), Code::NoPath);
+}
+
+/// What was put into fractals and comes back as they lie is the same; taken for rows it would be put into fractals twice.
+#[test]
+fn fractals_are_taken_as_they_lie() {
+    let state = OLD.left(
+        |cx| {
+            let [a, b] = [(); 2].map(|()| cx.cube_tile(Space::L1, Elem::F16, 32, 64));
+            let rows = Global::new(X, 0, Elem::F16, 32, 64);
+            cx.load_nd2nz(rows, a);
+            cx.barrier_all();
+            let piece = Tile::dense(Space::L1, a.at, Elem::F16, 32, 64);
+            cx.push(Body::StoreL1Gm(piece, Global::new(STATE, 8192, Elem::F16, 32, 64)));
+            cx.barrier_all();
+            cx.push(Body::LoadNz(Global::fractals(STATE, 8192, Elem::F16, 32, 64), b));
+            cx.barrier_all();
+            cx.push(Body::StoreL1Gm(b, Global::new(STATE, 0, Elem::F16, 32, 64)));
+        },
+        |_| (),
+    );
+    let x = numbers();
+    assert!(state[..4096] == x[..4096], "rows are not what they were");
+    assert!(state[8192..8192 + 4096] != x[..4096], "fractals are rows?");
+}
+
 #[test]
 fn e9_operands_of_two_types() {
     let kernel = |elem: Elem| {
@@ -126,6 +167,23 @@ fn e10_a_product_is_too_deep() {
     assert!(hazard.detail.contains("k is 1 to 4095; got 4096"), "{hazard}");
     clean(&ONE.cube(kernel(4095)));
     only(&ONE.cube(kernel(0)), Code::ProductLimit);
+}
+
+/// Sums of no columns, which are no sums.
+#[test]
+fn e9_there_are_no_sums() {
+    let kernel = |cols: u32| {
+        move |cx: &mut Context<'_>| {
+            let [to, a, b] = operands(cx, Elem::F16, [16, 16, 16]);
+            cx.mmad(to, a, b, Init::Zero);
+            take(cx, to);
+            let some = Global::new(STATE, 1024, Elem::F16, 16, cols);
+            cx.push(Body::Fix(Fix { relu: true, ..Fix::new(to.col_range(0, cols), FixTo::Gm(some)) }));
+        }
+    };
+    let hazard = only(&ONE.cube(kernel(0)), Code::WrongLayout);
+    assert!(hazard.detail.contains("sums have 1 row and column at least; got 16 x 0"), "{hazard}");
+    clean(&ONE.cube(kernel(8)));
 }
 
 /// Scales of the second tile lie where those of the first do.

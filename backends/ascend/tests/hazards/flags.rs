@@ -168,6 +168,48 @@ fn e6_a_lock_is_kept() {
     clean(&ONE.vector(kernel(true)));
 }
 
+/// Flags between units have 16 numbers, and halves two.
+#[test]
+fn e6_numbers_between_units_that_are_not_there() {
+    let run = |mode: fn(u8) -> Mode, half: u8, id: u8| {
+        let cube = move |cx: &mut Context<'_>| cx.cross_wait(Pipe::M, mode(half), id);
+        let vector = move |cx: &mut Context<'_>| {
+            if mode(half) == Mode::Core || cx.half() == usize::from(half.min(1)) {
+                cx.cross_set(Pipe::V, mode(half), id);
+            }
+        };
+        ONE.run(cube, vector)
+    };
+    for id in [16, 17, 255] {
+        let hazard = only(&run(|_| Mode::Core, 0, id), Code::FlagMisuse);
+        assert!(hazard.detail.contains(&format!("go from 0 to 15; got {id}")), "{hazard}");
+    }
+    clean(&run(|_| Mode::Core, 0, 15));
+    let hazard = only(&run(Mode::Half, 2, 3), Code::FlagMisuse);
+    assert!(hazard.detail.contains("vector halves 0 and 1; got 2"), "{hazard}");
+    clean(&run(Mode::Half, 1, 3));
+    clean(&run(Mode::Half, 0, 3));
+}
+
+/// A lock that nobody took, and one that another engine took.
+#[test]
+fn e6_who_gives_up_a_lock_holds_it() {
+    let kernel = |by: Option<Pipe>| {
+        move |cx: &mut Context<'_>| {
+            if let Some(pipe) = by {
+                cx.push(Body::Lock(pipe, 1));
+            }
+            cx.bcast(ub(0, 64), 1.0);
+            cx.push(Body::Unlock(Pipe::V, 1));
+        }
+    };
+    for wrong in [None, Some(Pipe::Mte2)] {
+        let hazard = only(&ONE.vector(kernel(wrong)), Code::FlagMisuse);
+        assert!(hazard.detail.contains("VECTOR gives up lock 1, which it does not hold"), "{hazard}");
+    }
+    clean(&ONE.vector(kernel(Some(Pipe::V))));
+}
+
 /// The flag back is waited for before anyone could set it.
 #[test]
 fn e7_a_flag_back_that_is_not_set_before_the_loop() {

@@ -66,6 +66,105 @@ fn e1_a_tail_is_loaded_beyond_its_operand() {
     clean(&ONE.vector(tail(true)));
 }
 
+/// What is asked for is counted beyond 32 bits, of which places have no more.
+#[test]
+fn e1_more_than_places_can_say() {
+    let both = |bytes: u32| {
+        move |cx: &mut Context<'_>| {
+            [(); 2].into_iter().for_each(|()| {
+                cx.alloc(Space::Ub, bytes);
+            })
+        }
+    };
+    let hazard = only(&ONE.vector(both(3 << 30)), Code::OutOfBounds);
+    line_has(&hazard.at, "cx.alloc");
+    clean(&ONE.vector(both(3 << 10)));
+    let end = |at: u32| {
+        move |cx: &mut Context<'_>| {
+            cx.alloc(Space::Ub, 64);
+            cx.alloc_at(Space::Ub, at, 10);
+        }
+    };
+    let hazard = only(&ONE.vector(end(u32::MAX)), Code::OutOfBounds);
+    line_has(&hazard.at, "cx.alloc_at");
+    assert!(hazard.detail.contains("kernels may use 253952 bytes; byte 4294967304 is asked for"), "{hazard}");
+    only(&ONE.vector(end(253_943)), Code::OutOfBounds);
+    clean(&ONE.vector(end(253_942)));
+    // 4 GiB and 256 bytes are not 256.
+    let tile = |rows: u32| {
+        move |cx: &mut Context<'_>| {
+            cx.ub(Elem::F32, rows, 64);
+        }
+    };
+    only(&ONE.vector(tile((1 << 24) + 1)), Code::OutOfBounds);
+    only(&ONE.vector(tile(u32::MAX)), Code::OutOfBounds);
+    only(
+        &ONE.vector(|cx| {
+            cx.ub(Elem::F32, u32::MAX, u32::MAX);
+        }),
+        Code::OutOfBounds,
+    );
+    clean(&ONE.vector(tile(512)));
+    only(
+        &ONE.cube(|cx| {
+            cx.cube_tile(Space::L1, Elem::F16, u32::MAX, u32::MAX);
+        }),
+        Code::OutOfBounds,
+    );
+}
+
+/// Rows at no distance are the same row, which may be read and written as any other.
+#[test]
+fn rows_at_no_distance_are_one() {
+    let kernel = |cx: &mut Context<'_>| {
+        let [x, y] = [(); 2].map(|()| cx.ub(Elem::F32, 4, 64));
+        cx.load_ub(Global::new(X, 0, Elem::F32, 4, 64).pitched(0), x);
+        cx.barrier_all();
+        cx.add(Tile { pitch: 0, ..y }, x, 1.0);
+        cx.barrier_all();
+        cx.store(y.row_range(0, 1), row(STATE, 0, 64));
+    };
+    clean(&ONE.vector(kernel));
+}
+
+/// Elements at a distance, and lines that are fetched ahead: the last is beyond the operand.
+#[test]
+fn e1_the_last_element_is_beyond_the_operand() {
+    let strided = |step: u64| {
+        move |cx: &mut Context<'_>| {
+            let to = cx.ub(Elem::F32, 2, 64);
+            cx.push(Body::LoadNdDma(Global::new(X, 0, Elem::F32, 2, 64).pitched(4), step, to));
+        }
+    };
+    // 63 steps, 4 bytes to the second row, and the element.
+    let step = (BYTES as u64 - 8) / 63 / 4 * 4;
+    let hazard = only(&ONE.vector(strided(step + 4)), Code::OutOfBounds);
+    line_has(&hazard.at, "Body::LoadNdDma");
+    clean(&ONE.vector(strided(step)));
+    let prefetch =
+        |rows: u32| move |cx: &mut Context<'_>| cx.push(Body::Prefetch(Global::new(X, 0, Elem::U8, rows, 1024)));
+    let hazard = only(&ONE.vector(prefetch(1025)), Code::OutOfBounds);
+    assert!(hazard.detail.contains("the operand has 1048576 bytes; byte 1049599 is touched"), "{hazard}");
+    clean(&ONE.vector(prefetch(1024)));
+}
+
+/// Between elements at a distance others may be written.
+#[test]
+fn e5_elements_at_a_distance_are_only_themselves() {
+    let kernel = |to: u64| {
+        move |cx: &mut Context<'_>| {
+            let [x, y] = [cx.ub(Elem::F32, 1, 64), ub(cx.alloc(Space::Ub, 32), 8)];
+            cx.bcast(y, 1.0);
+            cx.barrier_all();
+            cx.push(Body::LoadNdDma(Global::new(STATE, 0, Elem::F32, 1, 64), 256, x));
+            cx.store(y, row(STATE, to, 8));
+        }
+    };
+    let hazard = only(&ONE.vector(kernel(8)), Code::Race);
+    assert!(hazard.to_string().contains("LD_NDDMA_UB"), "{hazard}");
+    clean(&ONE.vector(kernel(9)));
+}
+
 #[test]
 fn e1_what_a_launch_reads_is_not_written() {
     let to = |region: u16| {

@@ -58,6 +58,80 @@ fn e5_a_store_waits_for_nothing() {
     clean(&ONE.vector(kernel(true)));
 }
 
+/// Two loads into the same bytes, and two stores: which is there in the end is open.
+#[test]
+fn e5_one_engine_writes_the_same_bytes_twice() {
+    #[derive(Clone, Copy, PartialEq)]
+    enum Between {
+        Nothing,
+        Barrier(Pipe),
+        Flags,
+    }
+    let between = |cx: &mut Context<'_>, pipe: Pipe, what: Between| match what {
+        Between::Nothing => {}
+        Between::Barrier(pipe) => cx.barrier(pipe),
+        Between::Flags => {
+            for (from, to) in [(pipe, Pipe::V), (Pipe::V, pipe)] {
+                cx.set_flag(from, to, 0);
+                cx.wait_flag(from, to, 0);
+            }
+        }
+    };
+    let loads = |what: Between, at: u32| {
+        move |cx: &mut Context<'_>| {
+            cx.load_ub(row(X, 0, 64), ub(0, 64));
+            between(cx, Pipe::Mte2, what);
+            cx.load_ub(row(X, 1, 64), ub(at, 64));
+        }
+    };
+    let hazard = only(&ONE.vector(loads(Between::Nothing, 224)), Code::Race);
+    touches(&hazard, "ub", [224, 480]);
+    assert!(hazard.detail.contains("MTE2 of AIV0 may have both under way: it has no barrier between them"), "{hazard}");
+    only(&ONE.vector(loads(Between::Barrier(Pipe::V), 224)), Code::Race);
+    only(&OLD.vector(loads(Between::Nothing, 0)), Code::Race);
+    clean(&ONE.vector(loads(Between::Nothing, 256)));
+    clean(&ONE.vector(loads(Between::Barrier(Pipe::Mte2), 0)));
+    clean(&ONE.vector(loads(Between::Flags, 0)));
+    let stores = |what: Between, to: u64, atomic: bool| {
+        move |cx: &mut Context<'_>| {
+            let tile = ub(cx.alloc(Space::Ub, 256), 64);
+            cx.bcast(tile, 1.0);
+            cx.barrier_all();
+            cx.push(Body::StoreGm(tile, row(STATE, 0, 64), atomic));
+            between(cx, Pipe::Mte3, what);
+            cx.push(Body::StoreGm(tile, row(STATE, to, 64), atomic));
+        }
+    };
+    let hazard = only(&ONE.vector(stores(Between::Nothing, 0, false)), Code::Race);
+    pair(&hazard, ["row(STATE, 0, 64)", "row(STATE, to, 64)"], "state", [0, 256]);
+    clean(&ONE.vector(stores(Between::Nothing, 1, false)));
+    clean(&ONE.vector(stores(Between::Nothing, 0, true)));
+    clean(&ONE.vector(stores(Between::Barrier(Pipe::Mte3), 0, false)));
+    clean(&ONE.vector(stores(Between::Flags, 0, false)));
+}
+
+/// Rows by a list are issued when the list is there, and with it all that was loaded before: so another list may take its
+/// place, and rows those of the one before. By the same list, nothing says that they are there.
+#[test]
+fn e5_a_list_is_there_when_its_rows_are_issued() {
+    let kernel = |again: bool| {
+        move |cx: &mut Context<'_>| {
+            let list = ub(0, 8).of(Elem::I32);
+            let load = |cx: &mut Context<'_>| cx.load_ub(Global::new(X, 0, Elem::I32, 1, 8), list);
+            let rows = |at: u32| Tile::rows_of(Space::Ub, at, Elem::F32, 8, 8);
+            load(cx);
+            cx.gather_rows(Global::new(X, 0, Elem::F32, 64, 8), list, rows(256));
+            if again {
+                load(cx);
+            }
+            cx.gather_rows(Global::new(X, 0, Elem::F32, 64, 8), list, rows(384));
+        }
+    };
+    let hazard = only(&ONE.vector(kernel(false)), Code::Race);
+    pair(&hazard, ["rows(256)", "rows(384)"], "ub", [384, 640]);
+    clean(&ONE.vector(kernel(true)));
+}
+
 /// A scalar read of what vectors compute needs a flag as well.
 #[test]
 fn e5_the_scalar_unit_reads_ub_too_early() {

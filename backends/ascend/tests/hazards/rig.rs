@@ -55,7 +55,7 @@ impl Rig {
     ) -> Report {
         let kernel = Halves { cores: self.cores, cube, vector };
         let profile = Profile::open(self.profile).unwrap();
-        let x: Vec<u8> = (0..BYTES / 2).flat_map(|i| [0, 0x3C + (i % 3) as u8]).collect();
+        let x = numbers();
         let run = |schedule| {
             let (mut out, mut state) = (vec![0; self.out], x.clone());
             let mut gm = Gm::default();
@@ -85,10 +85,47 @@ impl Rig {
         )
     }
 
+    /// What the first vector half leaves of the state, if nothing is wrong.
+    #[track_caller]
+    pub(crate) fn stored(&self, vector: impl Fn(&mut Context<'_>) + Sync) -> Vec<u8> {
+        self.left(
+            |_| (),
+            |cx| {
+                if cx.half() == 0 {
+                    vector(cx)
+                }
+            },
+        )
+    }
+
+    /// What a launch leaves of the state, if nothing is wrong.
+    #[track_caller]
+    pub(crate) fn left(
+        &self,
+        cube: impl Fn(&mut Context<'_>) + Sync,
+        vector: impl Fn(&mut Context<'_>) + Sync,
+    ) -> Vec<u8> {
+        let kernel = Halves { cores: self.cores, cube, vector };
+        let x = numbers();
+        let mut state = x.clone();
+        let mut gm = Gm::default();
+        gm.input("x", &x);
+        gm.output("out", &mut []);
+        gm.state("state", &mut state);
+        clean(&launch(&Profile::open(self.profile).unwrap(), &kernel, &gm, Options::checked()));
+        drop(gm);
+        state
+    }
+
     /// As [`run`](Rig::run), of the cube half alone.
     pub(crate) fn cube(&self, cube: impl Fn(&mut Context<'_>) + Sync) -> Report {
         self.run(cube, |_| ())
     }
+}
+
+/// What operands begin with: f16 of 1, 1.5 and 2 in turn.
+pub(crate) fn numbers() -> Vec<u8> {
+    (0..BYTES / 2).flat_map(|i| [0, 0x3C + (i % 3) as u8]).collect()
 }
 
 /// What was found, as it is printed.

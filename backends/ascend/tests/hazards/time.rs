@@ -41,6 +41,7 @@ fn loads(count: u64, rows: u32, cols: u32, pitch: u64) -> impl Fn(&mut Context<'
         let tile = cx.ub(Elem::F32, rows, cols);
         for turn in 0..count {
             cx.load_ub(Global::new(X, turn * u64::from(cols) * 4, Elem::F32, rows, cols).pitched(pitch), tile);
+            cx.barrier(Pipe::Mte2);
         }
     }
 }
@@ -66,6 +67,7 @@ fn w3_all_cores_read_the_same_rows_at_once() {
             let tile = ub(cx.alloc(Space::Ub, 4096), 1024);
             for step in 0..12 {
                 cx.load_ub(row(X, (step + apart * cx.core() as u64) % 12, 1024), tile);
+                cx.barrier(Pipe::Mte2);
             }
         })
     };
@@ -103,7 +105,10 @@ fn w5_the_last_round_leaves_cores_idle() {
         let vector = move |cx: &mut Context<'_>| {
             let tile = ub(cx.alloc(Space::Ub, 1 << 16), 1 << 14);
             for piece in cx.share(pieces) {
-                (0..4).for_each(|_| cx.load_ub(row(X, piece, 1 << 14), tile));
+                for _ in 0..4 {
+                    cx.load_ub(row(X, piece, 1 << 14), tile);
+                    cx.barrier(Pipe::Mte2);
+                }
             }
         };
         Rig { cores: 4, ..ONE }.run(|_| (), vector)

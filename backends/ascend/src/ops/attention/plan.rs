@@ -87,13 +87,18 @@ pub(in crate::ops) struct Plan {
     pub(in crate::ops) result_sums: u32,
 }
 
+/// Bytes of fractals; what is more than 32 bits count is more than any memory has.
 fn fractals(elem: Elem, rows: u32, cols: u32) -> u32 {
-    let c0 = elem.c0() as u32;
-    rows.next_multiple_of(16) * cols.next_multiple_of(c0) * elem.bits() as u32 / 8
+    let (rows, cols) = (u64::from(rows), u64::from(cols));
+    bytes(rows.next_multiple_of(16).saturating_mul(elem.bytes(cols.next_multiple_of(elem.c0() as u64) as usize) as u64))
 }
 
 fn rows_of(elem: Elem, rows: u32, cols: u32) -> u32 {
-    Tile::rows_of(Space::Ub, 0, elem, rows, cols).end().next_multiple_of(32) as u32
+    bytes(Tile::rows_of(Space::Ub, 0, elem, rows, cols).end().saturating_add(31) / 32 * 32)
+}
+
+fn bytes(count: u64) -> u32 {
+    u32::try_from(count).unwrap_or(u32::MAX)
 }
 
 /// Bytes of L0C for scores of so many keys.
@@ -110,9 +115,10 @@ impl Plan {
             None => 128,
             Some(_) => 64,
         };
-        let rows = [128, 64, 32, 16].map(|rows| rows.min(most).min(needs.rows.max(1).next_multiple_of(16)));
+        let rows = [128, 64, 32, 16].map(|rows| rows.min(most).min(needs.rows.max(1)).next_multiple_of(16));
         let keys: &[u32] = if needs.fixed { &[needs.keys] } else { &[needs.keys, 128, 64, 32, 16] };
-        let keys = keys.iter().copied().filter(|&keys| keys <= needs.keys.next_multiple_of(16));
+        let least = needs.keys.checked_next_multiple_of(16).unwrap_or(u32::MAX);
+        let keys = keys.iter().copied().filter(|&keys| keys <= least);
         let keys: Vec<u32> = keys.collect();
         // Rather two buffers of keys with fewer of them than one with more.
         [2, 1].into_iter().find_map(|least| {
@@ -158,8 +164,9 @@ impl Plan {
             return None;
         }
         let narrow = if elem == Elem::F32 { scores / 2 } else { 0 };
-        let fixed =
-            depth * scores + carried + rows_of(elem, own, keys) + narrow + 64 * own + 16 * keys + 4 * needs.heads;
+        let fixed = [(depth, scores), (1, carried), (1, rows_of(elem, own, keys)), (1, narrow)];
+        let fixed = fixed.into_iter().chain([(64, own), (16, keys), (4, needs.heads)]);
+        let fixed: u64 = fixed.map(|(count, bytes)| u64::from(count) * u64::from(bytes)).sum();
         let beside_threads = (profile.figures.ub_threads as u32).min(room(Space::Ub));
         let (piece, feeding) = CHOICES.into_iter().find_map(|(piece, parts)| {
             let piece = value.next_multiple_of(16).min(piece);
@@ -167,7 +174,7 @@ impl Plan {
             let feeding = feedings.into_iter().find(|feeding| {
                 let unpacking = needs.unpacking.map_or(0, |room| feeding.bytes(&room, ahead, keys));
                 let all = if feeding.threads() { beside_threads } else { room(Space::Ub) };
-                fixed + 2 * rows_of(Elem::F32, own, piece) + unpacking + SMALL <= all
+                fixed + u64::from(2 * rows_of(Elem::F32, own, piece) + SMALL) + u64::from(unpacking) <= u64::from(all)
             })?;
             Some((piece, feeding))
         })?;
@@ -268,5 +275,46 @@ impl Plan {
 
     pub(super) fn half(&self) -> u32 {
         HALF
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    fn needs(dim: u32, value: u32) -> Needs {
+        Needs {
+            elem: Elem::F32,
+            dim,
+            value,
+            shared: false,
+            rows: 64,
+            keys: 64,
+            fixed: false,
+            out: Elem::F32,
+            heads: 4,
+            unpacking: None,
+            threads: false,
+            direct: true,
+        }
+    }
+
+    /// 32 rows of 2^22 f32 have 2^32 bits, which 32 bits count as none.
+    #[test]
+    fn heads_of_any_size_are_counted() {
+        for name in ["950dt", "910b"] {
+            let profile = Profile::open(name).unwrap();
+            assert!(Plan::new(&profile, needs(64, 64)).is_some());
+            for large in [1 << 22, 1 << 26, u32::MAX] {
+                assert!(Plan::new(&profile, needs(large, 64)).is_none(), "{name}: {large}");
+                assert!(Plan::new(&profile, needs(64, large)).is_none(), "{name}: {large}");
+                assert!(
+                    Plan::new(&profile, Needs { heads: large, ..needs(64, 64) }).is_none(),
+                    "{name}: {large} heads"
+                );
+                assert!(Plan::new(&profile, Needs { keys: large, rows: large, ..needs(64, 64) }).is_some(), "{name}");
+            }
+        }
     }
 }

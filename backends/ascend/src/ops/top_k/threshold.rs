@@ -154,9 +154,11 @@ impl Threshold {
             self.order(cx, all.col_range(ranks, cols - ranks));
             for (to, shift) in bytes.into_iter().zip([24, 16, 8]) {
                 cx.shr(spare, all, shift);
+                cx.and(spare, spare, 0xFF);
                 cx.cast(to, spare, Round::Zero);
             }
-            cx.cast(bytes[3], all, Round::Zero);
+            cx.and(spare, all, 0xFF);
+            cx.cast(bytes[3], spare, Round::Zero);
             cx.histogram(self.counts, bytes[0], Count::Accumulate);
         });
         for (number, now) in bytes.into_iter().enumerate() {

@@ -77,6 +77,8 @@ pub(super) struct Clocks {
     engines: [Clock; LANES],
     /// How many instructions each engine has begun.
     ticks: [u32; LANES],
+    /// How many of its own each engine knows to be through, by a barrier or by what came back to it.
+    through: [u32; LANES],
     /// By unit: what the scalar unit knew behind each of its instructions.
     issues: [Vec<(usize, Clock)>; 3],
     /// What is known to who waits, oldest first.
@@ -101,6 +103,23 @@ impl Clocks {
         self.ticks[lane(next.unit, next.pipe)]
     }
 
+    /// How many of its own instructions the engine that runs now knows to be through.
+    pub(super) fn through(&self, next: Next) -> u32 {
+        self.through[lane(next.unit, next.pipe)]
+    }
+
+    /// The engine that runs now knows its own instructions up to `tick` to be through.
+    pub(super) fn is_through(&mut self, next: Next, tick: u32) {
+        let me = lane(next.unit, next.pipe);
+        self.through[me] = self.through[me].max(tick);
+    }
+
+    /// An engine is told what another knew.
+    fn tell(&mut self, me: usize, clock: &Clock) {
+        self.through[me] = self.through[me].max(clock.lanes[me]);
+        self.engines[me].join(clock);
+    }
+
     /// An instruction begins: it knows what its engine did before, what the scalar unit knew when it issued it, and what it
     /// waited for.
     pub(super) fn begin(&mut self, next: Next, body: &Body) {
@@ -109,8 +128,8 @@ impl Clocks {
         if next.pipe != Pipe::S {
             let issues = &self.issues[next.unit as usize];
             let before = issues.partition_point(|(index, _)| *index < next.index);
-            if let Some((_, clock)) = before.checked_sub(1).and_then(|at| issues.get(at)) {
-                self.engines[me].join(clock);
+            if let Some((_, clock)) = before.checked_sub(1).and_then(|at| issues.get(at)).copied() {
+                self.tell(me, &clock);
             }
         }
         match body {
@@ -119,32 +138,38 @@ impl Clocks {
                     && !queue.is_empty()
                 {
                     let clock = queue.remove(0);
-                    self.engines[me].join(&clock);
+                    self.tell(me, &clock);
                 }
             }
             Body::CrossWait(_, mode, id) => {
-                let turn = self.waited.entry((next.unit, *mode, *id)).or_default();
+                let turns = self.waited.entry((next.unit, *mode, *id)).or_default();
+                let turn = *turns;
+                *turns += 1;
                 for source in sources(next.unit, *mode) {
-                    if let Some(clock) = self.crossings.get(&(*source, *mode, *id)).and_then(|all| all.get(*turn)) {
-                        self.engines[me].join(clock);
+                    let clock = self.crossings.get(&(*source, *mode, *id)).and_then(|all| all.get(turn)).copied();
+                    if let Some(clock) = clock {
+                        self.tell(me, &clock);
                     }
                 }
-                *turn += 1;
                 if *mode == Mode::Everywhere {
-                    let turns = u16::try_from(*turn).unwrap_or(u16::MAX);
+                    let turns = u16::try_from(turn + 1).unwrap_or(u16::MAX);
                     self.engines[me].passed[barrier(next.unit, *id)] = turns;
                 }
             }
             Body::Lock(_, id) => {
-                if let Some(clock) = self.unlocked.get(&(next.unit, *id)) {
-                    self.engines[me].join(clock);
+                if let Some(clock) = self.unlocked.get(&(next.unit, *id)).copied() {
+                    self.tell(me, &clock);
                 }
             }
+            Body::Barrier(Barrier::Pipe(_)) => self.through[me] = self.ticks[me],
             Body::Barrier(Barrier::All) => {
                 let lanes = next.unit.pipes().iter().map(|&pipe| lane(next.unit, pipe));
                 let mut all = Clock::default();
                 lanes.clone().for_each(|lane| all.join(&self.engines[lane]));
-                lanes.for_each(|lane| self.engines[lane] = all);
+                lanes.for_each(|lane| {
+                    self.engines[lane] = all;
+                    self.through[lane] = self.ticks[lane];
+                });
             }
             body => {
                 if let Couple::Product { at, begins: true, .. } | Couple::Fetch { at } = Couple::of(body)

@@ -112,6 +112,9 @@ pub(super) fn transfer_of_sums(profile: &Profile, fix: &Fix, wrong: &mut impl Fn
 /// As many places as there are sums.
 fn shape(fix: &Fix, wrong: &mut impl FnMut(Code, String)) {
     let Fix { from, to, mode, .. } = fix;
+    if from.rows == 0 || from.cols == 0 {
+        wrong(Code::WrongLayout, format!("sums have 1 row and column at least; got {} x {}", from.rows, from.cols));
+    }
     let (rows, cols, _) = match to {
         FixTo::Gm(to) => gm_sizes(to),
         FixTo::L1(to) | FixTo::Ub(to, _) => sizes(to),

@@ -6,13 +6,15 @@ use crate::isa::{Body, Instr, Mode, Pipe, Unit};
 use crate::kernel::Program;
 use crate::sim::hazard::Code;
 use crate::sim::order::{Couple, Next, Order, sources};
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 /// Sets between units that may wait at most.
 const MOST_CROSSINGS: usize = 15;
 /// Numbers of flags that kernels may use; two more are reserved.
 const NUMBERS: u8 = 8;
 const RESERVED: u8 = 6;
+/// Numbers of flags between units.
+const CROSSINGS: u8 = 16;
 
 /// Flags of a core.
 #[derive(Debug, Default)]
@@ -22,6 +24,8 @@ pub(super) struct Flags {
     /// Sets and waits of flags between units, by who does it, mode and number.
     sets: BTreeMap<(Unit, Mode, u8), Steps>,
     waits: BTreeMap<(Unit, Mode, u8), Steps>,
+    /// Locks that engines hold.
+    held: BTreeSet<(Unit, Pipe, u8)>,
 }
 
 /// Steps of one kind on a flag between units.
@@ -71,6 +75,25 @@ impl Flags {
             }
             Body::SetFlag(from, to, id) if (RESERVED..NUMBERS).contains(id) => {
                 found.push(Found::new(Code::FlagMisuse, format!("flag {id} of {from} to {to} is the framework's")));
+            }
+            Body::CrossSet(_, mode, id) | Body::CrossWait(_, mode, id) => {
+                if *id >= CROSSINGS {
+                    let detail = format!("flags between units go from 0 to {}; got {id}", CROSSINGS - 1);
+                    found.push(Found::new(Code::FlagMisuse, detail));
+                }
+                if let Mode::Half(half @ 2..) = mode {
+                    let detail = format!("a core has vector halves 0 and 1; got {half}");
+                    found.push(Found::new(Code::FlagMisuse, detail));
+                }
+            }
+            // An engine does its own in order, so whether it holds a lock does not depend on what others did.
+            Body::Lock(pipe, id) => {
+                self.held.insert((next.unit, *pipe, *id));
+            }
+            Body::Unlock(pipe, id) => {
+                let held = self.held.remove(&(next.unit, *pipe, *id));
+                let detail = || format!("{pipe} gives up lock {id}, which it does not hold");
+                found.extend((!held).then(|| Found::new(Code::FlagMisuse, detail())));
             }
             _ => {}
         }

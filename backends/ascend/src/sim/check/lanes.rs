@@ -5,7 +5,7 @@
 //! is the rule, none of it is looked at.
 
 use super::clock::Clocks;
-use super::race::{Past, clashes};
+use super::race::{Past, clashes, overtakes};
 use crate::isa::Blocks;
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
@@ -35,7 +35,10 @@ impl Lanes {
     pub(super) fn meet(&mut self, now: Past, clocks: &Clocks) -> Option<Past> {
         let clock = clocks.of(now.by);
         let others = self.0.iter().filter(|other| other.lane != now.lane && !clock.knows(other.lane, other.tick));
-        let clash = others.flat_map(|other| other.tiles.values()).copied().find(|past| clashes(past, &now, clocks));
+        // What another engine does is the graver, and is said first.
+        let own = self.0.iter().filter(|own| own.lane == now.lane && overtakes(own.tick, &now, clocks));
+        let tiles = others.chain(own).flat_map(|other| other.tiles.values());
+        let clash = tiles.copied().find(|past| clashes(past, &now, clocks));
         match self.0.iter_mut().find(|own| own.lane == now.lane) {
             Some(own) => own.add(now),
             None => {
@@ -45,6 +48,14 @@ impl Lanes {
             }
         }
         clash
+    }
+}
+
+impl Lanes {
+    /// The last instruction of an engine that wrote some of these bytes; 0 where none did.
+    pub(super) fn last_write(&self, lane: usize, blocks: &Blocks) -> u32 {
+        let own = self.0.iter().filter(|own| own.lane == lane).flat_map(|own| own.tiles.values());
+        own.filter(|past| past.write && past.blocks.overlaps(blocks)).map(|past| past.tick).max().unwrap_or(0)
     }
 }
 

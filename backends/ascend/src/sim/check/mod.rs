@@ -22,7 +22,7 @@ pub(crate) use warn::warnings;
 use super::global::Gm;
 use super::hazard::{At, Bytes, Code, Hazard, Hazards};
 use super::order::{Next, Order};
-use crate::isa::{Blocks, Instr, Place};
+use crate::isa::{Blocks, Body, Instr, Place, local};
 use crate::kernel::Program;
 use crate::machine::Profile;
 use clock::Clocks;
@@ -78,6 +78,11 @@ impl<'a, 'g> Checker<'a, 'g> {
         found.extend(self.products.observe(next, instr));
         if sound {
             found.extend(self.cache.observe(next, instr));
+            // The scalar unit takes the list up before it issues the rows: it has waited for who loaded it.
+            if let Body::GatherRows { index, .. } = &instr.body {
+                let listed = self.races.last_write(next, local(index, next.unit), &index.blocks());
+                self.clocks.is_through(next, listed);
+            }
             let (clocks, races, gm) = (&self.clocks, &mut self.races, self.gm);
             instr.accesses(next.unit, &mut |access| {
                 if let Place::Gm(region) = access.place

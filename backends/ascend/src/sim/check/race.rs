@@ -1,4 +1,7 @@
 //! Accesses of a core without an order (E5).
+//!
+//! An engine begins its instructions in order. Those of MTE2 and MTE3 may be under way together, and what they write may come in
+//! any order: where they write the same bytes, a barrier of the engine or a flag that comes back to it is between them.
 
 use super::Found;
 use super::clock::{Clocks, lane};
@@ -60,9 +63,18 @@ impl Races {
                 (true, false) => "the first writes what the second reads",
                 _ => "the second overwrites what the first reads",
             };
-            let detail = format!("{kind}, and nothing orders {} before {}", name(past.by), name(now.by));
+            let detail = if past.lane == now.lane {
+                format!("both write, and {} may have both under way: it has no barrier between them", name(now.by))
+            } else {
+                format!("{kind}, and nothing orders {} before {}", name(past.by), name(now.by))
+            };
             Found { code: Code::Race, with: Some(past.by), bytes: Some((access.place, access.blocks)), detail }
         })
+    }
+
+    /// The last instruction of the engine that runs now which wrote some of these bytes of a memory of the core.
+    pub(super) fn last_write(&self, next: Next, place: Place, blocks: &Blocks) -> u32 {
+        self.local.get(&place).map_or(0, |lanes| lanes.last_write(lane(next.unit, next.pipe), blocks))
     }
 
     fn observe_gm(&mut self, region: u16, now: Past, clocks: &Clocks) -> Option<Past> {
@@ -101,9 +113,21 @@ fn name(next: Next) -> String {
 pub(super) fn clashes(past: &Past, now: &Past, clocks: &Clocks) -> bool {
     (past.write || now.write)
         && !(past.atomic && now.atomic)
-        && past.lane != now.lane
-        && !clocks.of(now.by).knows(past.lane, past.tick)
+        && (if past.lane == now.lane {
+            past.write && past.tick != now.tick && overtakes(past.tick, now, clocks)
+        } else {
+            !knows(past, now, clocks)
+        })
         && past.blocks.overlaps(&now.blocks)
+}
+
+fn knows(past: &Past, now: &Past, clocks: &Clocks) -> bool {
+    clocks.of(now.by).knows(past.lane, past.tick)
+}
+
+/// Whether what an engine writes may be there before what its own instruction `tick` writes.
+pub(super) fn overtakes(tick: u32, now: &Past, clocks: &Clocks) -> bool {
+    now.write && matches!(now.by.pipe, Pipe::Mte2 | Pipe::Mte3) && tick > clocks.through(now.by)
 }
 
 /// Compares with what came before, and takes its place in the list.
@@ -112,7 +136,7 @@ fn meet(list: &mut Vec<Past>, now: Past, clocks: &Clocks) -> Option<Past> {
     // Whoever is ordered behind this one is ordered behind what this one knows: those need not be kept where this one has
     // all of their bytes and clashes with whatever they clash with.
     list.retain(|past| {
-        let ordered = past.lane == now.lane || clocks.of(now.by).knows(past.lane, past.tick);
+        let ordered = past.lane == now.lane || knows(past, &now, clocks);
         let stricter = (now.write && (past.atomic || !now.atomic)) || !(past.write || now.write);
         !(ordered && stricter && now.blocks.covers(&past.blocks))
     });

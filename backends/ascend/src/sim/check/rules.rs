@@ -3,7 +3,7 @@
 use super::cube::{product, transfer_of_sums};
 use super::vectors::vector_rules;
 use crate::isa::{
-    Blocks, Body, Elem, Fix, FixMode, FixTo, Global, Init, Instr, Mode, Place, Quant, Tile, Unit, Vector,
+    Access, Blocks, Body, Elem, Fix, FixMode, FixTo, Global, Init, Instr, Mode, Place, Quant, Tile, Unit, Vector,
 };
 use crate::layout::Layout;
 use crate::machine::{Arch, Path, Profile, Space};
@@ -19,7 +19,7 @@ pub(crate) fn broken(profile: &Profile, gm: &Gm<'_>, unit: Unit, instr: &Instr) 
     let mut all = Vec::new();
     let name = |region: u16| gm.name(region).to_string();
     let scalar = matches!(instr.body, Body::MailboxLoad(..) | Body::MailboxStore(..));
-    instr.accesses(unit, &mut |access| {
+    let mut within = |access: Access| {
         let (limit, what) = match access.place {
             Place::Gm(region) => (gm.bytes(region), "the operand has"),
             // What a chip has not is no question of bounds.
@@ -45,7 +45,11 @@ pub(crate) fn broken(profile: &Profile, gm: &Gm<'_>, unit: Unit, instr: &Instr) 
         {
             all.push((Code::OutOfBounds, bytes(), "the launch only reads this operand".into()));
         }
-    });
+    };
+    instr.accesses(unit, &mut within);
+    if let Body::Prefetch(from) = &instr.body {
+        within(Access { place: Place::Gm(from.region), blocks: from.blocks(), write: false, atomic: false });
+    }
     let mut wrong = |code, detail: String| all.push((code, None, detail));
     tiles(&instr.body, &mut |tile| aligned(profile, tile, &mut wrong));
     paths(profile, unit, instr, &mut wrong);
@@ -209,6 +213,12 @@ fn transfer(profile: &Profile, body: &Body, wrong: &mut impl FnMut(Code, String)
             space(to, Space::Ub, "the tile", wrong);
             layout(to, Layout::Nd, "the tile", wrong);
             same("the tile", gm_sizes(from), sizes(to), wrong);
+            if matches!(body, Body::LoadNdDma(..)) && to.elem.bits() < 8 {
+                wrong(
+                    Code::WrongLayout,
+                    format!("elements that are loaded one by one are whole bytes; got {}", to.elem),
+                );
+            }
         }
         Body::LoadNd2Nz(from, to) => {
             space(to, Space::L1, "the tile", wrong);
@@ -289,7 +299,6 @@ fn transfer(profile: &Profile, body: &Body, wrong: &mut impl FnMut(Code, String)
                 wrong(Code::WrongLayout, format!("memory adds f32, i32, f16 and bf16; got {}", from.elem));
             }
         }
-        Body::LoadL0Gm(from, to) => same("the tile", gm_sizes(from), sizes(to), wrong),
         Body::MailboxLoad(word, _) | Body::MailboxStore(word, _) => {
             space(word, Space::Mailbox, "the word", wrong);
             if word.count() != 1 || word.elem.bits() != 32 {
@@ -302,7 +311,29 @@ fn transfer(profile: &Profile, body: &Body, wrong: &mut impl FnMut(Code, String)
         }
         Body::ScalarLoadUb(tile, _) | Body::ScalarStoreUb(tile, _) => space(tile, Space::Ub, "the tile", wrong),
         Body::FillL1(tile, _) => space(tile, Space::L1, "the tile", wrong),
+        Body::LoadL0Gm(from, to) => {
+            if !matches!(to.space, Space::L0a | Space::L0b) {
+                wrong(Code::WrongLayout, format!("the tile is in l0a or l0b; got {}", to.space));
+            }
+            layout(to, of(profile, to.space), "the operand", wrong);
+            same("the tile", gm_sizes(from), sizes(to), wrong);
+            one_piece(from, to, wrong);
+        }
         Body::StoreL1Gm(from, to) => same("global memory", sizes(from), gm_sizes(to), wrong),
         _ => {}
+    }
+}
+
+/// Fractals that are taken as they lie: all of them are whole, and nothing is between them on either side.
+fn one_piece(from: &Global, to: &Tile, wrong: &mut impl FnMut(Code, String)) {
+    let c0 = to.elem.c0() as u32;
+    let [height, width] = if to.layout == Layout::Zn { [c0, 16] } else { [16, c0] };
+    let whole = to.rows.is_multiple_of(height) && to.cols.is_multiple_of(width);
+    if !whole || from.blocks().count > 1 || to.blocks().count > 1 {
+        let got = format!("{} x {} in {} and {} pieces", to.rows, to.cols, from.blocks().count, to.blocks().count);
+        wrong(
+            Code::WrongLayout,
+            format!("fractals come whole and in one piece, of {height} x {width} of {}; got {got}", to.elem),
+        );
     }
 }

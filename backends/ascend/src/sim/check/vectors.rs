@@ -24,8 +24,8 @@ pub(super) fn vector_rules(vector: &Vector, wrong: &mut impl FnMut(Code, String)
     let name = vector.name();
     use Vector::{Cast, Fused, Gather, Scatter, Trans};
     let moves = |vector: &Vector| matches!(vector, Gather(..) | Scatter(..) | Trans(..) | Vector::Un(Un::Copy, ..));
-    let computes = !moves(vector) && !matches!(vector, Cast(..) | Fused(_));
-    if let Some(elem) = vector.result().map(|to| to.elem).filter(|elem| computes && elem.is_storage()) {
+    let calculates = !moves(vector) && !matches!(vector, Cast(..) | Fused(_));
+    if let Some(elem) = vector.result().map(|to| to.elem).filter(|elem| calculates && elem.is_storage()) {
         wrong(Code::WrongLayout, format!("{name}: {elem} is converted and moved, not computed on"));
     }
     let mut shape = |what: &str, tile: &Tile, rows: u32, cols: u32| {
@@ -37,6 +37,7 @@ pub(super) fn vector_rules(vector: &Vector, wrong: &mut impl FnMut(Code, String)
     match vector {
         Vector::Bin(op, to, a, b) => {
             [a, b].into_iter().for_each(|operand| spread(name, to, operand, wrong));
+            computes(name, to.elem, wrong);
             let bits = matches!(op, Bin::And | Bin::Or | Bin::Xor | Bin::Shl | Bin::Shr);
             if bits && !to.elem.is_integer() && to.elem.bits() != 16 && to.elem != Elem::F32 {
                 wrong(Code::WrongLayout, format!("{name}: bits are of integers; got {}", to.elem));
@@ -44,6 +45,9 @@ pub(super) fn vector_rules(vector: &Vector, wrong: &mut impl FnMut(Code, String)
         }
         Vector::Un(op, to, a) => {
             spread(name, to, &Operand::Tile(*a), wrong);
+            if *op != Un::Copy {
+                computes(name, to.elem, wrong);
+            }
             if to.elem.is_integer() && !matches!(op, Un::Abs | Un::Neg | Un::Relu | Un::Copy) {
                 wrong(Code::WrongLayout, format!("{name}: {op:?} is of floats; got {}", to.elem));
             }
@@ -60,12 +64,16 @@ pub(super) fn vector_rules(vector: &Vector, wrong: &mut impl FnMut(Code, String)
         Vector::Red(red, axis, to, a) => {
             let (rows, cols) = if *axis == Axis::Row { (a.rows, 1) } else { (1, a.cols) };
             shape("the result", to, rows, cols);
+            computes(name, a.elem, wrong);
             let want = if *red == Red::ArgMax { Elem::I32 } else { a.elem };
             if to.elem != want {
                 wrong(Code::WrongLayout, format!("{name}: the result is {want}; got {}", to.elem));
             }
         }
-        Vector::Bcast(to, a) => spread(name, to, a, wrong),
+        Vector::Bcast(to, a) => {
+            spread(name, to, a, wrong);
+            number(name, to, a, wrong);
+        }
         Vector::Ramp(to, ..) => {
             if !matches!(to.elem, Elem::I32 | Elem::F32) {
                 wrong(Code::WrongLayout, format!("{name}: steps are i32 or f32; got {}", to.elem));
@@ -76,8 +84,12 @@ pub(super) fn vector_rules(vector: &Vector, wrong: &mut impl FnMut(Code, String)
             for operand in [a, b] {
                 let kind = operand.tile().map_or(to.elem, |tile| tile.elem);
                 spread(name, &to.of(kind), operand, wrong);
+                computes(name, kind, wrong);
             }
-            [x, y].into_iter().for_each(|operand| spread(name, to, operand, wrong));
+            for operand in [x, y] {
+                spread(name, to, operand, wrong);
+                number(name, to, operand, wrong);
+            }
         }
         Vector::Gather(to, from, index) => {
             shape("the list", index, to.rows, to.cols);
@@ -154,6 +166,20 @@ fn spread(name: &str, to: &Tile, operand: &Operand, wrong: &mut impl FnMut(Code,
             let (want, got) = (show(to), show(tile));
             wrong(Code::WrongLayout, format!("{name}: an operand is {want}, or one row or column of it; got {got}"));
         }
+    }
+}
+
+/// Scales and 4-bit codes are moved and converted: the unit has no arithmetic for them.
+fn computes(name: &str, elem: Elem, wrong: &mut impl FnMut(Code, String)) {
+    if matches!(elem, Elem::E8M0 | Elem::E2M1) {
+        wrong(Code::WrongLayout, format!("{name}: numbers are converted before they are computed with; got {elem}"));
+    }
+}
+
+/// Nor can it make one of a number; it can of an integer, which has its bits.
+fn number(name: &str, to: &Tile, operand: &Operand, wrong: &mut impl FnMut(Code, String)) {
+    if matches!(operand, Operand::Number(_)) {
+        computes(name, to.elem, wrong);
     }
 }
 

@@ -3,7 +3,7 @@
 //! A product adds to each sum along k, ascending, each product and each sum rounded to f32; the machine's own order is not
 //! published. Block-scaled operands are multiplied by their scales first, which is exact within f32's range.
 
-use super::{Executor, numbers, turned};
+use super::{Executor, numbers_of, turned};
 use crate::isa::{Elem, Init, MX_GROUP, Mmad, Tile, Unit};
 
 impl Executor<'_, '_> {
@@ -63,12 +63,8 @@ impl Executor<'_, '_> {
     }
 
     pub(super) fn operand(&mut self, tile: &Tile) -> Vec<f32> {
-        let width = tile.elem.bytes(tile.cols as usize);
         let bytes = self.gather(Unit::Aic, tile, false);
-        if tile.elem.bits() == 4 && tile.cols % 2 == 1 {
-            return bytes.chunks(width).flat_map(|row| numbers(tile.elem, row, tile.cols as usize)).collect();
-        }
-        numbers(tile.elem, &bytes, tile.count())
+        numbers_of(tile, &bytes)
     }
 
     /// Multiplies rows of `k` by the scales of their groups.

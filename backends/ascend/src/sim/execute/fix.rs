@@ -1,15 +1,11 @@
 //! FixPipe: sums are multiplied, converted, and laid out.
 
 use super::arithmetic::pairs;
+use super::encode::encode;
 use super::transfer::{fractals, transposed};
 use super::{Executor, numbers};
-use crate::isa::{Elem, Fix, FixMode, FixTo, Place, Quant, Unit, e5m2, hif8, local};
+use crate::isa::{Elem, Fix, FixMode, FixTo, Place, Quant, Round, Unit, local};
 use crate::sim::hazard::Code;
-use anychip_core::formats::e4m3;
-use half::{bf16, f16};
-
-/// What an integer of 4 bits holds.
-const NIBBLE: std::ops::RangeInclusive<f32> = -8.0..=7.0;
 
 impl Executor<'_, '_> {
     pub(super) fn fix(&mut self, fix: &Fix) {
@@ -63,16 +59,11 @@ impl Executor<'_, '_> {
             }
         }
         let mut lost = None;
-        let bytes = if elem == Elem::I4 {
-            values.iter_mut().for_each(|value| *value = value.round_ties_even());
-            lost = values.iter().copied().find(|value| !NIBBLE.contains(value));
-            let codes = values.iter().map(|value| value.clamp(*NIBBLE.start(), *NIBBLE.end()) as i8 as u8 & 15);
-            pairs(&fix.from, codes)
-        } else {
-            let mut bytes = Vec::with_capacity(elem.bytes(values.len()));
-            values.iter().for_each(|value| lost = lost.or(encode(elem, *value, &mut bytes)));
-            bytes
-        };
+        let mut bytes = Vec::with_capacity(elem.bytes(values.len()));
+        values.iter().for_each(|value| lost = lost.or(encode(elem, *value, Round::Even, &mut bytes)));
+        if elem == Elem::I4 {
+            bytes = pairs(&fix.from, bytes.into_iter());
+        }
         if let Some(lost) = lost {
             let (place, blocks) = match &fix.to {
                 FixTo::Gm(to) => (Place::Gm(to.region), to.blocks()),
@@ -82,39 +73,4 @@ impl Executor<'_, '_> {
         }
         bytes
     }
-}
-
-/// Stores a number of a type of whole bytes, rounded to nearest even, HiF8 with ties away from zero; gives it back where it was
-/// more than the type has.
-pub(super) fn encode(elem: Elem, value: f32, out: &mut Vec<u8>) -> Option<f32> {
-    let mut lost = false;
-    match elem {
-        Elem::F32 => out.extend(value.to_le_bytes()),
-        Elem::F16 => out.extend(f16::from_f32(value).to_le_bytes()),
-        Elem::BF16 => out.extend(bf16::from_f32(value).to_le_bytes()),
-        Elem::E4M3 => {
-            lost = value.abs() > e4m3::MAX;
-            out.push(e4m3::encode(value));
-        }
-        Elem::E5M2 => {
-            lost = value.abs() > e5m2::MAX;
-            out.push(e5m2::encode(value));
-        }
-        Elem::HiF8 => {
-            lost = value.abs() > hif8::MAX;
-            out.push(hif8::encode(value));
-        }
-        Elem::I8 => {
-            let rounded = value.round_ties_even();
-            lost = !(-128.0..=127.0).contains(&rounded);
-            out.push(rounded as i8 as u8);
-        }
-        Elem::U8 => {
-            let rounded = value.round_ties_even();
-            lost = !(0.0..=255.0).contains(&rounded);
-            out.push(rounded as u8);
-        }
-        _ => out.extend((value.round_ties_even() as i32).to_le_bytes()),
-    }
-    lost.then_some(value)
 }

@@ -3,6 +3,7 @@
 mod arithmetic;
 mod atomic;
 mod cube;
+mod encode;
 mod fix;
 mod transfer;
 mod vector;
@@ -169,4 +170,23 @@ fn numbers(elem: Elem, bytes: &[u8], count: usize) -> Vec<f32> {
             .collect(),
         _ => (0..count).map(|index| elem.number(bytes, index)).collect(),
     }
+}
+
+/// Numbers of a matrix in rows of bytes without gaps, each of which begins at a whole byte.
+fn numbers_of(tile: &Tile, bytes: &[u8]) -> Vec<f32> {
+    if packed(tile) {
+        return each_packed(tile, bytes, |row, col| tile.elem.number(row, col));
+    }
+    numbers(tile.elem, bytes, tile.count())
+}
+
+/// Whether rows of packed elements end within a byte.
+fn packed(tile: &Tile) -> bool {
+    tile.elem.bits() == 4 && tile.cols % 2 == 1
+}
+
+fn each_packed<T>(tile: &Tile, bytes: &[u8], f: impl Fn(&[u8], usize) -> T) -> Vec<T> {
+    let cols = tile.cols as usize;
+    let rows = bytes.chunks(tile.elem.bytes(cols).max(1));
+    rows.flat_map(|row| (0..cols).map(|col| f(row, col)).collect::<Vec<T>>()).collect()
 }

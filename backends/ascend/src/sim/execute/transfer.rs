@@ -29,7 +29,9 @@ impl Executor<'_, '_> {
             }
             Body::LoadL0Gm(from, to) => {
                 let bytes = self.gather_gm(from);
-                self.scatter_padded(unit, &turned(to), &bytes);
+                // Fractals lie there as they do here.
+                let piece = Tile::dense(to.space, to.at, Elem::U8, 1, bytes.len() as u32);
+                self.scatter(unit, &piece, &bytes, false);
             }
             Body::LoadNdDma(from, step, to) => self.load_strided(unit, from, *step, to),
             Body::GatherRows { from, index, to } | Body::SimtGather { from, index, to } => {

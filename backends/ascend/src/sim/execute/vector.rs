@@ -8,11 +8,10 @@ use super::arithmetic::{
     arg_max, binary, compare, descending, integer, integer_unary, lane_sum, larger, lines, pairs, smaller, spread,
     unary,
 };
-use super::fix::encode;
-use super::{Executor, numbers, transfer};
+use super::encode::encode;
+use super::{Executor, each_packed, numbers_of, packed, transfer};
 use crate::isa::{Axis, Bin, Cmp, Count, Elem, MX_GROUP, Operand, Red, Round, Tile, Un, Unit, Vector, local};
 use crate::sim::hazard::Code;
-use anychip_core::formats::e2m1;
 
 /// Numbers that are sorted together.
 const SORTED: usize = 32;
@@ -105,7 +104,8 @@ impl Executor<'_, '_> {
             Vector::Hist(count, to, a) => {
                 let bytes = self.gather(unit, a, false);
                 let mut counts = vec![0; to.count()];
-                for (counts, bytes) in counts.chunks_exact_mut(256).zip(bytes.chunks_exact(a.cols.max(1) as usize)) {
+                for (row, bytes) in bytes.chunks_exact(a.cols.max(1) as usize).enumerate() {
+                    let counts = &mut counts[row * 256..][..256];
                     bytes.iter().for_each(|byte| counts[usize::from(*byte)] += 1);
                     if *count == Count::Accumulate {
                         (1..256).for_each(|value| counts[value] += counts[value - 1]);
@@ -132,7 +132,7 @@ impl Executor<'_, '_> {
                         all.push(code * Elem::E8M0.number(&scale_bytes[row * groups..], col / MX_GROUP as usize));
                     }
                 }
-                self.store_converted(unit, to, &all);
+                self.store_converted(unit, to, &all, Round::Even);
             }
             Vector::Fused(all) => all.iter().for_each(|one| self.vector(unit, one)),
         }
@@ -165,7 +165,7 @@ impl Executor<'_, '_> {
             Operand::Tile(tile) => tile,
         };
         let bytes = self.gather(unit, tile, false);
-        let mut all = numbers(tile.elem, &bytes, tile.count());
+        let mut all = numbers_of(tile, &bytes);
         self.flush(unit, tile, &mut all);
         spread(all, tile, like)
     }
@@ -176,7 +176,7 @@ impl Executor<'_, '_> {
             Operand::Integer(integer) => return vec![*integer; like.count()],
             Operand::Number(number) => {
                 let mut bytes = Vec::new();
-                let _ = encode(like.elem, *number, &mut bytes);
+                let _ = encode(like.elem, *number, Round::Even, &mut bytes);
                 return vec![like.elem.integer(&bytes, 0); like.count()];
             }
             Operand::Tile(tile) => tile,
@@ -184,6 +184,7 @@ impl Executor<'_, '_> {
         let bytes = self.gather(unit, tile, false);
         let all: Vec<i32> = match tile.elem.bits() {
             32 => bytes.chunks_exact(4).map(|word| i32::from_le_bytes([word[0], word[1], word[2], word[3]])).collect(),
+            _ if packed(tile) => each_packed(tile, &bytes, |row, col| tile.elem.integer(row, col)),
             _ => (0..tile.count()).map(|index| tile.elem.integer(&bytes, index)).collect(),
         };
         spread(all, tile, like)
@@ -210,7 +211,7 @@ impl Executor<'_, '_> {
         match to.elem {
             Elem::F32 => all.iter().for_each(|value| bytes.extend_from_slice(&value.to_le_bytes())),
             elem => all.iter().for_each(|value| {
-                let _ = encode(elem, *value, &mut bytes);
+                let _ = encode(elem, *value, Round::Even, &mut bytes);
             }),
         }
         self.scatter(unit, to, &bytes, false);
@@ -227,17 +228,18 @@ impl Executor<'_, '_> {
     }
 
     /// Stores numbers as another type, saturated where it is one of few bits.
-    fn store_converted(&mut self, unit: Unit, to: &Tile, all: &[f32]) {
+    fn store_converted(&mut self, unit: Unit, to: &Tile, all: &[f32], round: Round) {
         let mut lost = None;
-        let bytes = if to.elem == Elem::E2M1 {
-            lost = all.iter().copied().find(|value| value.abs() > e2m1::MAX);
-            pairs(to, all.iter().map(|value| e2m1::encode(*value)))
-        } else {
-            let mut bytes = Vec::with_capacity(to.elem.bytes(all.len()));
-            all.iter().for_each(|value| lost = lost.or(encode(to.elem, *value, &mut bytes)));
-            bytes
-        };
+        let mut bytes = Vec::with_capacity(all.len() * to.elem.bits().div_ceil(8));
+        all.iter().for_each(|value| lost = lost.or(encode(to.elem, *value, round, &mut bytes)));
+        if to.elem.bits() == 4 {
+            bytes = pairs(to, bytes.into_iter());
+        }
         self.scatter(unit, to, &bytes, false);
+        self.lost(unit, to, lost);
+    }
+
+    fn lost(&mut self, unit: Unit, to: &Tile, lost: Option<impl std::fmt::Display>) {
         if let Some(lost) = lost {
             let detail = format!("{lost} is more than {} has", to.elem);
             self.hazard(Code::Lossy, local(to, unit), to.blocks(), detail);
@@ -246,31 +248,21 @@ impl Executor<'_, '_> {
 
     fn cast(&mut self, unit: Unit, to: &Tile, a: &Tile, round: Round) {
         if a.elem.is_integer() && to.elem.is_integer() || to.elem == Elem::U8 && a.elem.bits() <= 8 {
-            let all = self.integers_of(unit, a, &Operand::Tile(*a));
-            return self.store_integers(unit, to, &all);
+            let mut all = self.integers_of(unit, a, &Operand::Tile(*a));
+            let (least, most) = match to.elem {
+                Elem::I8 => (i8::MIN.into(), i8::MAX.into()),
+                Elem::U8 => (0, u8::MAX.into()),
+                _ => (i32::MIN, i32::MAX),
+            };
+            let lost = all.iter().copied().find(|value| !(least..=most).contains(value));
+            all.iter_mut().for_each(|value| *value = (*value).clamp(least, most));
+            self.store_integers(unit, to, &all);
+            return self.lost(unit, to, lost);
         }
         let bytes = self.gather(unit, a, false);
-        let mut all = if a.elem.bits() == 4 {
-            let width = a.elem.bytes(a.cols as usize);
-            bytes.chunks(width).flat_map(|row| numbers(a.elem, row, a.cols as usize)).collect()
-        } else {
-            numbers(a.elem, &bytes, a.count())
-        };
+        let mut all = numbers_of(a, &bytes);
         self.flush(unit, a, &mut all);
-        let whole = to.elem.is_integer();
-        for value in &mut all {
-            *value = match (round, whole) {
-                (Round::Even, true) => value.round_ties_even(),
-                (Round::Zero, true) => value.trunc(),
-                (Round::Floor, true) => value.floor(),
-                (Round::Ceil, true) => value.ceil(),
-                (Round::Away, true) => value.round(),
-                // The upper half of a number is the number rounded towards zero.
-                (Round::Zero, false) if to.elem == Elem::BF16 => f32::from_bits(value.to_bits() & 0xFFFF_0000),
-                _ => *value,
-            };
-        }
-        self.store_converted(unit, to, &all);
+        self.store_converted(unit, to, &all, round);
     }
 
     fn reduce(&mut self, unit: Unit, red: Red, axis: Axis, to: &Tile, a: &Tile) {

@@ -1,7 +1,7 @@
 //! What an instruction costs on its engine, from the profile's figures alone.
 
 use super::vector;
-use crate::isa::{Blocks, Body, FixTo, Global, Instr, Mmad, Tile};
+use crate::isa::{Blocks, Body, FixTo, Global, Instr, Mmad, Tile, strided};
 use crate::machine::{Figures, Profile};
 
 /// The work of an instruction.
@@ -31,7 +31,7 @@ pub(crate) fn work(profile: &Profile, instr: &Instr) -> Work {
     let local = |issue: f64, bytes: f64, speed: f64| Work::Local(issue + if speed > 0.0 { bytes / speed } else { 0.0 });
     match &instr.body {
         Body::LoadUb(from, _) => load(figures, from, figures.burst_ub, figures.mte2_ub),
-        Body::LoadNdDma(from, ..) => load(figures, from, figures.burst_ub, figures.mte2_ub),
+        Body::LoadNdDma(from, step, _) => elements(figures, from, *step),
         // Two rows, as two bursts, cost what a transfer of its own costs.
         Body::GatherRows { from, to, .. } => {
             let pairs = to.rows.div_ceil(2).saturating_sub(1);
@@ -119,6 +119,28 @@ fn load(figures: &Figures, from: &Global, burst: f64, port: f64) -> Work {
     })
 }
 
+/// Elements that lie apart: guessed to take what the memory's units that each touches take, and no burst of its own. Those that
+/// follow one another are a row.
+fn elements(figures: &Figures, from: &Global, step: u64) -> Work {
+    let one = |blocks: Blocks| {
+        let burst = if blocks.count == 1 { figures.burst_ub } else { 0.0 };
+        bursts(figures, &blocks, burst, figures.mte2_ub)
+    };
+    let port = strided(from, step).map(one).sum();
+    let mut lines = strided(from, step);
+    let blocks = match (lines.next(), lines.last()) {
+        (Some(only), None) => only,
+        // Several rows are taken to lie evenly from the first to the last element.
+        (Some(first), Some(last)) => {
+            let count = u64::from(from.rows) * u64::from(from.cols);
+            let pitch = (last.end().saturating_sub(first.at) / count.max(1)).max(1);
+            Blocks { at: first.at, len: from.elem.bytes(1) as u64, count, pitch }
+        }
+        (None, _) => Blocks { at: from.at, len: 0, count: 0, pitch: 0 },
+    };
+    Work::Transfer(Transfer { region: from.region, blocks, issue: figures.mte2_issue, port, write: false })
+}
+
 /// A row by itself.
 fn row(figures: &Figures, from: &Global, burst: f64, port: f64) -> f64 {
     let len = from.elem.bytes(from.cols as usize) as u64;
@@ -145,4 +167,39 @@ fn product(profile: &Profile, mmad: &Mmad) -> f64 {
     let [m, k, n] = mmad.a.elem.cube().and_then(|kind| profile.cube.get(&kind).copied()).unwrap_or([16, 16, 16]);
     let tiles = mmad.a.rows.div_ceil(m) as f64 * mmad.a.cols.div_ceil(k) as f64 * mmad.b.cols.div_ceil(n) as f64;
     profile.figures.cube_head + tiles / profile.figures.cube_efficiency.max(1e-9)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::float_cmp)]
+    use super::*;
+    use crate::isa::Elem;
+    use crate::machine::{Profile, Space};
+    use std::panic::Location;
+
+    /// A column of a wide matrix touches a unit of the memory an element, rows that follow one another their bytes.
+    #[test]
+    fn elements_that_lie_apart_touch_a_unit_each() {
+        let profile = Profile::open("950dt").unwrap();
+        let figures = &profile.figures;
+        let cost = |rows: u32, cols: u32, pitch: u64, step: u64| {
+            let from = Global::new(0, 0, Elem::F32, rows, cols).pitched(pitch);
+            let to = Tile::rows_of(Space::Ub, 0, Elem::F32, rows, cols);
+            match work(&profile, &Instr { body: Body::LoadNdDma(from, step, to), line: Location::caller() }) {
+                Work::Transfer(transfer) => Some(transfer),
+                Work::Local(_) => None,
+            }
+            .unwrap()
+        };
+        let apart = cost(1, 64, 0, 4096);
+        assert_eq!(apart.port, 64.0 * figures.granule / figures.mte2_ub);
+        assert_eq!(apart.blocks, Blocks { at: 0, len: 4, count: 64, pitch: 4096 });
+        let joined = cost(1, 64, 0, 4);
+        assert_eq!((joined.blocks.count, joined.blocks.len), (1, 256));
+        assert!(joined.port < apart.port / 4.0, "{} {}", joined.port, apart.port);
+        // Rows of columns: as many elements, evenly over the matrix.
+        let turned = cost(16, 4, 4, 4096);
+        assert_eq!((turned.blocks.count, turned.blocks.len, turned.blocks.end() <= 3 * 4096 + 64), (64, 4, true));
+        assert_eq!(cost(16, 4, 1 << 20, 4096).port, apart.port);
+    }
 }
