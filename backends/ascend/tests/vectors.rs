@@ -68,8 +68,9 @@ fn what_holds_is_squeezed_to_the_front() {
 fn any_comparison_squeezes() {
     let by_bytes = run("950dt", 8, |cx| {
         let (to, all) = (cx.ub(Elem::I32, 1, 8), ramp(cx, 0, 300));
-        let bytes = cx.ub(Elem::U8, 1, 300);
-        cx.cast(bytes, all, anychip_ascend::isa::Round::Zero);
+        let (low, bytes) = (cx.ub(Elem::I32, 1, 300), cx.ub(Elem::U8, 1, 300));
+        cx.and(low, all, 0xFF);
+        cx.cast(bytes, low, anychip_ascend::isa::Round::Zero);
         cx.bcast(to, -1);
         cx.squeeze(to, all, (bytes, Cmp::Eq, 40));
         to
