@@ -13,7 +13,7 @@ use std::ops::Range;
 use std::panic::Location;
 
 /// Flags that a pair of engines may use; two more are the framework's.
-pub(super) const FLAGS: u8 = 6;
+pub(crate) const FLAGS: u8 = 6;
 
 /// Integers of a list that are in UB at a time.
 pub const LIST: u32 = 4096;

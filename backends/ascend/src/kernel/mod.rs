@@ -53,6 +53,7 @@ mod context;
 mod queue;
 mod vector;
 
+pub(crate) use context::FLAGS;
 pub use context::{Context, LIST};
 pub use queue::Queue;
 
