@@ -186,7 +186,7 @@ fn predict(profile: &Profile, row: &Published) -> Result<f64, BenchError> {
     match what {
         What::Time => Ok(simulate(profile, op, &shape.parse()?)?.simulated_us),
         What::VectorCycles => {
-            let timing = case(profile, op, &shape.parse()?)?.time(profile);
+            let timing = case(profile, op, &shape.parse()?)?.time(profile)?;
             // One of the two halves has all of the work.
             Ok(2.0 * timing.vector_busy.get(&Pipe::V).copied().unwrap_or(0.0) * timing.cycles)
         }

@@ -72,7 +72,7 @@ type Work = Option<(f64, CubeType)>;
 fn timings(profile: &Profile, op: &str, shape: &Shape) -> Result<(Vec<Timing>, Work, String), BenchError> {
     if let Some((op, shape)) = of_the_machine(op, shape) {
         let case = case(profile, op, &shape)?;
-        return Ok((vec![case.time(profile)], case.work, case.checked.into()));
+        return Ok((vec![case.time(profile)?], case.work, case.checked.into()));
     }
     let checked = check(profile, op, shape)?;
     let (device, watch) = open_timed(profile.clone(), false);
@@ -206,9 +206,7 @@ fn engines(timing: &Timing) -> BTreeMap<&'static str, f64> {
 /// As [`simulate`].
 pub fn trace(profile: &Profile, op: &str, shape: &Shape) -> Result<(Vec<Program>, Timing), BenchError> {
     if let Some((op, shape)) = of_the_machine(op, shape) {
-        let programs = case(profile, op, &shape)?.programs(profile);
-        let timing = anychip_ascend::sim::Machine::new(profile.clone()).trace(&programs);
-        return Ok((programs, timing));
+        return Ok(case(profile, op, &shape)?.trace(profile)?);
     }
     check(profile, op, shape)?;
     let (device, watch) = open_timed(profile.clone(), true);

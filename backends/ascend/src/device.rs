@@ -4,7 +4,7 @@ use crate::isa::Elem;
 use crate::kernel::{Kernel, Program};
 use crate::machine::{Arch, Profile, ProfileError};
 use crate::ops;
-use crate::sim::{Gm, Machine, Options, Timing};
+use crate::sim::{Gm, Hazards, Machine, Options, Report, Timing};
 use anychip_core::host::{HostDevice, Kernels, total_memory};
 use anychip_core::ops::OpKind;
 use anychip_core::{Clock, Device, Error, Numerics, Op, Result, Support, Tensor, Timestamp};
@@ -46,23 +46,27 @@ impl Watch {
         std::mem::take(&mut self.launches.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    fn look(&self, machine: &Machine, kernel: &dyn Kernel, gm: &Gm<'_>) -> f64 {
-        let launch = if self.traces {
+    /// The launch of a kernel; one that is wrong has no time.
+    fn look(&self, machine: &Machine, kernel: &dyn Kernel, gm: &Gm<'_>) -> Report {
+        let (report, programs) = if self.traces {
             let cores = 0..kernel.cores();
             let programs = cores.map(|core| Program::record(machine.profile(), kernel, gm, core)).collect::<Vec<_>>();
-            Launch { timing: machine.trace(&programs), programs }
+            (machine.trace(&programs, gm), programs)
         } else {
-            Launch { timing: machine.time(kernel, gm), programs: Vec::new() }
+            (machine.time(kernel, gm), Vec::new())
         };
-        let us = launch.timing.us;
-        self.launches.lock().unwrap_or_else(PoisonError::into_inner).push(launch);
-        us
+        if let (Some(timing), None) = (&report.timing, report.hazards.errors().next()) {
+            let launch = Launch { timing: timing.clone(), programs };
+            self.launches.lock().unwrap_or_else(PoisonError::into_inner).push(launch);
+        }
+        report
     }
 }
 
 /// Opens a machine that computes no values, only how long launches take. What kernels go by (lists, offsets) is read; all
-/// other operands may hold anything, so that they take no memory of the host's until they are written. With `traces` the
-/// programs and the time of each instruction are kept as well.
+/// other operands may hold anything, so that they take no memory of the host's until they are written. A kernel that is wrong
+/// by what [`Machine::time`] looks at is an error. With `traces` the programs and the time of each instruction are kept as
+/// well.
 pub fn open_timed(profile: Profile, traces: bool) -> (Box<dyn Device>, Watch) {
     let name = format!("ascend:{}", profile.name);
     let watch = Watch { traces, ..Watch::default() };
@@ -116,16 +120,18 @@ impl Npu {
     /// # Errors
     /// [`Error::Device`] with the first hazards of a kernel that is wrong: a fault of this crate, not of its caller.
     pub(crate) fn launch(&self, op: &'static str, kernel: &dyn Kernel, gm: &Gm<'_>) -> Result<()> {
-        let pass = |us: f64| self.nanos.fetch_add((us * 1e3).round() as u64, Ordering::Relaxed);
-        if let Some(watch) = &self.watch {
-            pass(watch.look(&self.machine, kernel, gm));
-            return Ok(());
-        }
-        let report = self.machine.launch(kernel, gm, self.options);
+        let report = match &self.watch {
+            Some(watch) => watch.look(&self.machine, kernel, gm),
+            None => self.machine.launch(kernel, gm, self.options),
+        };
         if let Some(timing) = &report.timing {
-            pass(timing.us);
+            self.nanos.fetch_add((timing.us * 1e3).round() as u64, Ordering::Relaxed);
         }
-        let wrong: Vec<String> = report.hazards.errors().take(3).map(ToString::to_string).collect();
+        self.sound(op, &report.hazards)
+    }
+
+    fn sound(&self, op: &'static str, hazards: &Hazards) -> Result<()> {
+        let wrong: Vec<String> = hazards.errors().take(3).map(ToString::to_string).collect();
         if wrong.is_empty() {
             return Ok(());
         }
@@ -142,7 +148,7 @@ impl Npu {
     pub(crate) fn launch_lists(&self, op: &'static str, kernel: &dyn Kernel, gm: &Gm<'_>) -> Result<()> {
         self.launch(op, kernel, gm)?;
         if self.watch.is_some() {
-            self.machine.launch(kernel, gm, Options::functional());
+            return self.sound(op, &self.machine.launch(kernel, gm, Options::functional()).hazards);
         }
         Ok(())
     }

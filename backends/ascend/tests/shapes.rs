@@ -1,7 +1,10 @@
 //! Sizes beyond those of the catalogue, where kernels cut rows, blocks and entries into parts, against the oracle.
 #![allow(missing_docs, clippy::unwrap_used)]
 
-use anychip_core::ops::{Dequantize, Hadamard, KvStore, Operation, Quantize, Rope, Swiglu};
+use anychip_core::ops::{
+    Dequantize, ExpertFfn, ExpertWeights, Hadamard, Intermediates, KeyScope, KvStore, Operation, Quantize, Rope,
+    Rounding, SparseAttention, Swiglu,
+};
 use anychip_core::{DType, Device, KvFormat, KvPool, Matrix, Op, Paged, RopeTable, ScaleLayout, ScaleType, Tensor};
 use half::bf16;
 
@@ -261,6 +264,69 @@ fn rows_of_any_width_are_gated() {
             near,
         );
     }
+}
+
+/// Blocks of which a vector half takes its keys in parts, and results as wide as UB has room for.
+#[test]
+fn long_lists_of_wide_keys_are_attended_to() {
+    let (rows, heads, dim, listed, pages) = (3, 40, 512, 700, 11);
+    let format = KvFormat::F32 { dim };
+    let entries: Vec<i32> =
+        (0..rows * listed).map(|i| (i * 37 % (64 * pages)) as i32 - i32::from(i % 90 == 7)).collect();
+    let (q, keys) = (values(rows * heads * dim), values(64 * pages * dim));
+    compare(
+        |rig| {
+            let bytes: Vec<u8> = keys.iter().flat_map(|x| x.to_le_bytes()).collect();
+            let pool = KvPool::new(format, &rig.tensor(DType::U8, &[pages, format.page_bytes()], &bytes)).unwrap();
+            let table: Vec<i32> = (0..pages as i32).rev().collect();
+            let kv = Paged { pool, table: rig.integers(&[1, pages], &table), sequence: rig.integers(&[rows], &[0; 3]) };
+            let scopes = vec![KeyScope { kv, entries: rig.integers(&[rows, listed], &entries) }];
+            let out = rig.output(DType::F32, &[rows, heads, dim]);
+            let op = SparseAttention {
+                q: rig.floats(DType::F32, &[rows, heads, dim], &q),
+                scopes,
+                sink: rig.floats(DType::F32, &[heads], &q[..heads]),
+                scale: 1e-3,
+                rounding: Rounding::None,
+                out: out.clone(),
+            };
+            (op.build().unwrap(), vec![out])
+        },
+        near,
+    );
+}
+
+/// As many rows in a step of the last sum as there ever are, of routed experts, a shared one, and choices that name none.
+#[test]
+fn results_of_experts_are_summed_rows_at_a_time() {
+    let (tokens, hidden, inner, count, top) = (400, 80, 16, 3, 2);
+    let x = values(tokens * hidden);
+    let chosen: Vec<i32> =
+        (0..tokens * top).map(|i| if i % 11 == 5 { -1 } else { ((i / top + i % top) % count) as i32 }).collect();
+    compare(
+        |rig| {
+            let weights = |count: usize| {
+                let matrix = |rows: usize, cols: usize| {
+                    let values: Vec<f32> = values(count * rows * cols).iter().map(|x| x / 16.0).collect();
+                    Matrix::plain(&rig.floats(DType::F32, &[count, rows, cols], &values)).unwrap()
+                };
+                ExpertWeights { gate: matrix(inner, hidden), up: matrix(inner, hidden), down: matrix(hidden, inner) }
+            };
+            let out = rig.output(DType::F32, &[tokens, hidden]);
+            let op = ExpertFfn {
+                x: Matrix::plain(&rig.floats(DType::F32, &[1, tokens, hidden], &x)).unwrap(),
+                experts: rig.integers(&[tokens, top], &chosen),
+                weights: rig.floats(DType::F32, &[tokens, top], &x[..tokens * top]),
+                routed: weights(count),
+                shared: Some(weights(1)),
+                limit: 7.0,
+                intermediates: Intermediates::Exact,
+                out: out.clone(),
+            };
+            (op.build().unwrap(), vec![out])
+        },
+        near,
+    );
 }
 
 #[test]

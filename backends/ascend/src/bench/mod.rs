@@ -12,7 +12,7 @@ pub use shape::Shape;
 
 use crate::kernel::{Kernel, Program};
 use crate::machine::{CubeType, Profile};
-use crate::sim::{Gm, Machine, Timing};
+use crate::sim::{Gm, Machine, Report, Timing};
 
 /// Why there is no time.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -56,14 +56,32 @@ impl Case {
     }
 
     /// How long it takes.
-    pub fn time(&self, profile: &Profile) -> Timing {
-        Machine::new(profile.clone()).time(&*self.kernel, &self.gm)
+    ///
+    /// # Errors
+    /// [`BenchError::Wrong`] with the first hazards of those that [`Machine::time`] looks at.
+    pub fn time(&self, profile: &Profile) -> Result<Timing, BenchError> {
+        sound(Machine::new(profile.clone()).time(&*self.kernel, &self.gm))
     }
 
-    /// Its programs, one a core.
-    pub fn programs(&self, profile: &Profile) -> Vec<Program> {
+    /// Its programs, one a core, and when each instruction ran.
+    ///
+    /// # Errors
+    /// As [`time`](Case::time).
+    pub fn trace(&self, profile: &Profile) -> Result<(Vec<Program>, Timing), BenchError> {
         let cores = 0..self.kernel.cores();
-        cores.map(|core| Program::record(profile, &*self.kernel, &self.gm, core)).collect()
+        let programs: Vec<Program> =
+            cores.map(|core| Program::record(profile, &*self.kernel, &self.gm, core)).collect();
+        let timing = sound(Machine::new(profile.clone()).trace(&programs, &self.gm))?;
+        Ok((programs, timing))
+    }
+}
+
+/// The time of a kernel that nothing is wrong with.
+fn sound(report: Report) -> Result<Timing, BenchError> {
+    let wrong: Vec<String> = report.hazards.errors().take(3).map(ToString::to_string).collect();
+    match report.timing {
+        Some(timing) if wrong.is_empty() => Ok(timing),
+        _ => Err(BenchError::Wrong { problem: wrong.join("; ") }),
     }
 }
 

@@ -13,7 +13,7 @@ use std::ops::Range;
 use std::panic::Location;
 
 /// Flags that a pair of engines may use; two more are the framework's.
-pub(super) const FLAGS: u8 = 6;
+pub(crate) const FLAGS: u8 = 6;
 
 /// Records the instructions of one unit of one core.
 ///

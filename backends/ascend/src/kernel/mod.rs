@@ -55,6 +55,7 @@ mod scalar;
 mod vector;
 
 pub use context::Context;
+pub(crate) use context::FLAGS;
 pub use queue::Queue;
 pub use scalar::LIST;
 

@@ -1,11 +1,11 @@
 //! `out[r] = w * x[r] / sqrt(mean(x[r]^2) + eps)`
 
-use super::rows::{Loads, Stores, f32_bytes, round_bf16};
+use super::rows::{Loads, Stores, f32_bytes, round_bf16, step};
 use crate::device::{Npu, elem};
 use crate::isa::{Axis, Elem, Global, Red, Tile};
 use crate::kernel::{Context, Kernel};
-use crate::machine::{Profile, Space};
-use crate::sim::{Gm, capacity};
+use crate::machine::Space;
+use crate::sim::Gm;
 use anychip_core::host::{read, write};
 use anychip_core::ops::{self, Operation, Rounding};
 use anychip_core::{Numerics, Result, Support};
@@ -17,12 +17,6 @@ const STEP: u32 = 8192;
 const ELEMENT: u32 = 26;
 /// Bytes of UB for sums: two of each of the most rows, which are 8 elements wide.
 const SUMS: u32 = STEP;
-
-/// Elements of a step that UB has room for.
-fn step(profile: &Profile) -> u32 {
-    let room = (capacity(profile, Space::Ub) as u32).saturating_sub(SUMS) / ELEMENT;
-    (room / 256 * 256).clamp(256, STEP)
-}
 
 pub(crate) fn supports(_op: &ops::RmsNorm, _npu: &Npu) -> Support {
     Support::Native
@@ -73,9 +67,10 @@ impl Kernel for RmsNorm {
     /// Rows that fit are read once; longer ones in parts, for their sum and again for their result.
     fn vector(&self, cx: &mut Context<'_>) {
         let (width, mine) = (self.x.cols, cx.share(self.x.rows.into()));
-        let step = step(cx.profile());
+        let step = step(cx.profile(), STEP, ELEMENT, SUMS);
         let part = width.min(step);
-        let each = (step / part.next_multiple_of(8)).clamp(1, (mine.end - mine.start).max(1) as u32);
+        // Rows of two-byte elements begin at every 16th.
+        let each = (step / part.next_multiple_of(16)).clamp(1, (mine.end - mine.start).max(1) as u32);
         let parts: Vec<(u32, u32)> =
             (0..width.div_ceil(part)).map(|p| (p * part, part.min(width - p * part))).collect();
         let mut loads = Loads::new(cx, self.x.elem, each, part, 2);

@@ -2,7 +2,19 @@
 
 use crate::isa::{Elem, Global, Pipe, Round, Tile};
 use crate::kernel::{Context, Queue};
-use crate::machine::Space;
+use crate::machine::{Profile, Space};
+use crate::sim::capacity;
+
+/// How many pieces of so many bytes each UB has room for, beside `others`; at least one.
+pub(super) fn room(profile: &Profile, bytes: u32, others: u32) -> u32 {
+    ((capacity(profile, Space::Ub) as u32).saturating_sub(others) / bytes.max(1)).max(1)
+}
+
+/// Elements of a step, `most` or as many as UB has room for, where each takes `bytes` in all buffers together and `others` are
+/// taken besides. Fewer than `most` come in whole 256.
+pub(super) fn step(profile: &Profile, most: u32, bytes: u32, others: u32) -> u32 {
+    (room(profile, bytes, others) / 256 * 256).max(256).min(most)
+}
 
 /// Bytes of a matrix of f32 in UB, rows at multiples of 32 bytes.
 pub(super) fn f32_bytes(rows: u32, cols: u32) -> u32 {

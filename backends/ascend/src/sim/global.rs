@@ -150,7 +150,7 @@ impl<'a> Gm<'a> {
         self.add(name, bytes, data)
     }
 
-    /// An operand without contents, for launches of which only the time is asked for.
+    /// An operand without contents, for launches of which only the time is asked for. What is written to it is lost.
     pub fn phantom(&mut self, name: impl Into<Cow<'static, str>>, bytes: u64) -> u16 {
         self.add(name, bytes, Data::Nothing)
     }
@@ -173,6 +173,12 @@ impl<'a> Gm<'a> {
     /// Whether an operand can be written.
     pub fn is_written(&self, region: u16) -> bool {
         matches!(self.regions.get(usize::from(region)), Some(Region { data: Data::Write(_), .. }))
+    }
+
+    /// Whether an operand must not be written. One without contents is either, as the kernel takes it.
+    pub(crate) fn is_only_read(&self, region: u16) -> bool {
+        let written = |region: &Region<'_>| matches!(region.data, Data::Write(_) | Data::Nothing);
+        !self.regions.get(usize::from(region)).is_some_and(written)
     }
 
     /// Reads bytes that the caller has found to be within; gives the first undefined one.
@@ -348,5 +354,6 @@ mod tests {
         assert_eq!(out, [0, 0]);
         gm.peek(none, 1 << 39, &mut out);
         assert_eq!((out, gm.bytes(none), gm.is_written(none)), ([0, 0], 1 << 40, false));
+        assert_eq!([input, none, 9].map(|region| gm.is_only_read(region)), [true, false, true]);
     }
 }

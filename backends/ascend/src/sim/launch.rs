@@ -1,13 +1,13 @@
 //! A launch: all cores of a kernel, from recording to the report.
 
-use super::check::{Checker, Touches, shared, warnings};
+use super::check::{Checker, Touches, at_exit, broken, shared, warnings};
 use super::execute::Executor;
 use super::global::Gm;
 use super::hazard::{At, Bytes, Code, Hazard, Hazards};
 use super::memory::Memories;
 use super::order::{Draw, Next, Order, Schedule, sources};
 use super::time::{Keep, Timeline, Timing};
-use crate::isa::{Blocks, Body, Mode, Pipe, Place, Unit};
+use crate::isa::{Blocks, Body, Instr, Mode, Pipe, Place, Unit};
 use crate::kernel::{Kernel, Program};
 use crate::machine::Profile;
 use rayon::prelude::*;
@@ -18,7 +18,9 @@ use std::sync::{Mutex, PoisonError};
 pub struct Options {
     /// Whether values are computed.
     pub values: bool,
-    /// Whether hazards are looked for. Rules of single instructions are kept in any case: what breaks one does not run.
+    /// Whether hazards are looked for. Rules of single instructions (E1, E2, E8 to E10) are kept in any case, and so is what
+    /// recording finds: an instruction that breaks one does not run, and the report says so, as it does of what never gets
+    /// to run.
     pub hazards: bool,
     /// Whether the cycle model is asked how long it takes.
     pub time: bool,
@@ -37,7 +39,7 @@ impl Options {
         Options { hazards: false, ..Options::checked() }
     }
 
-    /// Time alone: nothing is computed, and nothing is looked at but what kernels go by.
+    /// Time alone: nothing is computed, and nothing is read but what kernels go by. See [`Machine::time`].
     pub const fn time_alone() -> Options {
         Options { values: false, hazards: false, time: true, schedule: Schedule::InOrder }
     }
@@ -91,7 +93,7 @@ impl Machine {
     /// Runs a kernel.
     pub fn launch(&self, kernel: &(impl Kernel + ?Sized), gm: &Gm<'_>, options: Options) -> Report {
         if options == Options::time_alone() {
-            return Report { timing: Some(self.time(kernel, gm)), ..Report::default() };
+            return self.time(kernel, gm);
         }
         let cores = 0..kernel.cores();
         let record = |core| Program::record(&self.profile, kernel, gm, core);
@@ -102,16 +104,48 @@ impl Machine {
     }
 
     /// How long a kernel takes, by the cycle model. Nothing is computed: operands may be phantoms.
-    pub fn time(&self, kernel: &(impl Kernel + ?Sized), gm: &Gm<'_>) -> Timing {
+    ///
+    /// Of hazards it finds what recording does (memories and flags that are used up) and the rules of single instructions,
+    /// of all cores: E1 to E3, E8 to E10, and E6 of flags that there are not. What goes by other instructions or by values
+    /// (order, pairs of flags, undefined bytes) is not looked at: [`Options::checked`] does that.
+    pub fn time(&self, kernel: &(impl Kernel + ?Sized), gm: &Gm<'_>) -> Report {
         // Operands of instructions are given up core by core: large launches have millions.
-        let one = |core| Timeline::steps(&self.profile, &Program::record(&self.profile, kernel, gm, core));
-        let timeline = Timeline((0..kernel.cores()).into_par_iter().map(one).collect());
-        timeline.time(&self.profile, Keep::default()).0
+        let one = |core| {
+            let program = Program::record(&self.profile, kernel, gm, core);
+            (Timeline::steps(&self.profile, &program), self.unsound(&program, gm, core))
+        };
+        let cores: Vec<_> = (0..kernel.cores()).into_par_iter().map(one).collect();
+        let (steps, found): (Vec<_>, Vec<Hazards>) = cores.into_iter().unzip();
+        self.report(&Timeline(steps), found, Keep::default())
     }
 
-    /// How long programs take, one for each core, and when each instruction ran.
-    pub fn trace(&self, programs: &[Program]) -> Timing {
-        self.timeline(programs).time(&self.profile, Keep { spans: true, order: false }).0
+    /// How long programs take, one for each core, and when each instruction ran. Hazards are those of [`time`](Machine::time).
+    pub fn trace(&self, programs: &[Program], gm: &Gm<'_>) -> Report {
+        let found = programs.par_iter().enumerate().map(|(core, program)| self.unsound(program, gm, core));
+        self.report(&self.timeline(programs), found.collect(), Keep { spans: true, order: false })
+    }
+
+    fn report(&self, timeline: &Timeline, found: Vec<Hazards>, keep: Keep) -> Report {
+        let mut report = Report { timing: Some(timeline.time(&self.profile, keep).0), ..Report::default() };
+        found.into_iter().for_each(|hazards| report.hazards.merge(hazards));
+        report
+    }
+
+    /// What is wrong with a core's program whatever the others do: what recording found, and rules of single instructions.
+    fn unsound(&self, program: &Program, gm: &Gm<'_>, core: usize) -> Hazards {
+        let mut hazards = program.hazards.clone();
+        for unit in Unit::ALL {
+            for (index, instr) in program.unit(unit).iter().enumerate() {
+                keeps_rules(
+                    &self.profile,
+                    gm,
+                    At::new(instr.name(), core, unit, index, instr.line),
+                    instr,
+                    &mut hazards,
+                );
+            }
+        }
+        hazards
     }
 
     fn timeline(&self, programs: &[Program]) -> Timeline {
@@ -193,6 +227,8 @@ struct Core<'a, 'g> {
     order: Order<'a>,
     checker: Option<Checker<'a, 'g>>,
     executor: Option<Executor<'a, 'g>>,
+    /// What recording found, and rules that instructions broke where no checker keeps them.
+    hazards: Hazards,
     profile: &'a Profile,
     gm: &'a Gm<'g>,
     draw: Option<Draw>,
@@ -223,6 +259,7 @@ impl<'a, 'g> Core<'a, 'g> {
             order: Order::new(program),
             checker: options.hazards.then(|| Checker::new(profile, gm, core)),
             executor: options.values.then(|| Executor::new(profile, gm, core, memories)),
+            hazards: program.hazards.clone(),
             profile,
             gm,
             draw,
@@ -296,7 +333,10 @@ impl<'a, 'g> Core<'a, 'g> {
         let instr = &self.program.unit(next.unit)[next.index];
         let sound = match &mut self.checker {
             Some(checker) => checker.observe(self.program, next),
-            None => super::check::broken(self.profile, self.gm, next.unit, instr).is_empty(),
+            None => {
+                let at = At::new(instr.name(), self.core, next.unit, next.index, instr.line);
+                keeps_rules(self.profile, self.gm, at, instr, &mut self.hazards)
+            }
         };
         if let (true, Some(executor)) = (sound, &mut self.executor) {
             executor.run(next, instr);
@@ -306,8 +346,7 @@ impl<'a, 'g> Core<'a, 'g> {
     }
 
     fn finish(self) -> (Hazards, u64, Touches) {
-        let mut hazards = Hazards::default();
-        self.program.hazards.iter().for_each(|(hazard, _)| hazards.add(hazard.clone()));
+        let mut hazards = self.hazards;
         let all: usize = self.program.units.iter().map(Vec::len).sum();
         let done = (all - self.order.left()) as u64;
         let mut touches = Touches::default();
@@ -315,12 +354,28 @@ impl<'a, 'g> Core<'a, 'g> {
             let (found, touched) = checker.finish(self.program, &self.order);
             hazards.merge(found);
             touches = touched;
+        } else if self.order.left() > 0 {
+            for (Next { unit, index, .. }, code, detail) in at_exit(self.program, &self.order) {
+                let instr = &self.program.unit(unit)[index];
+                let at = At::new(instr.name(), self.core, unit, index, instr.line);
+                hazards.add(Hazard { code, at, with: None, bytes: None, detail });
+            }
         }
         if let Some(executor) = self.executor {
             hazards.merge(executor.hazards);
         }
         (hazards, done, touches)
     }
+}
+
+/// Whether an instruction breaks no rule of its own. Those that it breaks are added.
+fn keeps_rules(profile: &Profile, gm: &Gm<'_>, at: At, instr: &Instr, hazards: &mut Hazards) -> bool {
+    let wrong = broken(profile, gm, at.unit, instr);
+    let sound = wrong.is_empty();
+    for (code, bytes, detail) in wrong {
+        hazards.add(Hazard { code, at: at.clone(), with: None, bytes, detail });
+    }
+    sound
 }
 
 /// All engines of a core.

@@ -56,20 +56,25 @@ impl Rig {
         let kernel = Halves { cores: self.cores, cube, vector };
         let profile = Profile::open(self.profile).unwrap();
         let x = numbers();
-        let run = |schedule| {
+        let run = |options| {
             let (mut out, mut state) = (vec![0; self.out], x.clone());
             let mut gm = Gm::default();
             assert_eq!(gm.input("x", &x), X);
             assert_eq!(gm.output("out", &mut out), OUT);
             assert_eq!(gm.state("state", &mut state), STATE);
             assert_eq!(gm.scratch("scratch", BYTES as u64), SCRATCH);
-            launch(&profile, &kernel, &gm, Options::checked().scheduled(schedule))
+            launch(&profile, &kernel, &gm, options)
         };
-        let report = run(Schedule::InOrder);
+        let report = run(Options::checked());
         for schedule in (0..6).map(Schedule::Adversarial).chain([Schedule::Timed]) {
-            let other = run(schedule);
+            let other = run(Options::checked().scheduled(schedule));
             assert_eq!(other.hazards.codes(), report.hazards.codes(), "{schedule:?}: {}", all(&other));
         }
+        let other = run(Options::functional());
+        assert_eq!(alone(&other), alone(&report), "without checks: {}", all(&other));
+        // Lists' numbers are values.
+        let (other, without) = (run(Options::time_alone()), run(Options { values: false, ..Options::checked() }));
+        assert_eq!(alone(&other), alone(&without), "time alone: {}", all(&other));
         report
     }
 
@@ -126,6 +131,14 @@ impl Rig {
 /// What operands begin with: f16 of 1, 1.5 and 2 in turn.
 pub(crate) fn numbers() -> Vec<u8> {
     (0..BYTES / 2).flat_map(|i| [0, 0x3C + (i % 3) as u8]).collect()
+}
+
+/// The kinds that are found whatever a launch is run for: those of single instructions, and of allocations.
+const ALONE: [Code; 6] =
+    [Code::OutOfBounds, Code::Misaligned, Code::Overlap, Code::NoPath, Code::WrongLayout, Code::ProductLimit];
+
+fn alone(report: &Report) -> Vec<Code> {
+    report.hazards.codes().into_iter().filter(|code| ALONE.contains(code)).collect()
 }
 
 /// What was found, as it is printed.

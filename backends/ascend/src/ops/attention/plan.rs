@@ -11,6 +11,8 @@ use crate::sim::{Gm, capacity};
 const HALF: u32 = 32 << 10;
 /// Bytes of results that a vector half carries at most.
 const CARRIED: u32 = 64 << 10;
+/// Buffers of results in UB.
+const RESULTS: usize = 2;
 /// Bytes of UB for what is small.
 const SMALL: u32 = 1 << 10;
 /// Columns of results that come at once, and parts in which keys are unpacked: the best first. Wide results come in fewer
@@ -167,14 +169,17 @@ impl Plan {
         let fixed = [(depth, scores), (1, carried), (1, rows_of(elem, own, keys)), (1, narrow)];
         let fixed = fixed.into_iter().chain([(64, own), (16, keys), (4, needs.heads)]);
         let fixed: u64 = fixed.map(|(count, bytes)| u64::from(count) * u64::from(bytes)).sum();
+        // Scores and results that come through global memory take flags of the engines that bring keys.
+        let flags = usize::from(crate::kernel::FLAGS) - if direct { 0 } else { depth as usize + RESULTS };
         let beside_threads = (profile.figures.ub_threads as u32).min(room(Space::Ub));
         let (piece, feeding) = CHOICES.into_iter().find_map(|(piece, parts)| {
             let piece = value.next_multiple_of(16).min(piece);
-            let feedings = STRETCHES.map(|stretch| Feeding::new(keys, parts, needs.threads, stretch));
+            let feedings = STRETCHES.map(|stretch| Feeding::new(keys, parts, needs.threads, stretch).within(flags));
             let feeding = feedings.into_iter().find(|feeding| {
                 let unpacking = needs.unpacking.map_or(0, |room| feeding.bytes(&room, ahead, keys));
                 let all = if feeding.threads() { beside_threads } else { room(Space::Ub) };
-                fixed + u64::from(2 * rows_of(Elem::F32, own, piece) + SMALL) + u64::from(unpacking) <= u64::from(all)
+                let moving = u64::from(RESULTS as u32 * rows_of(Elem::F32, own, piece) + SMALL);
+                fixed + moving + u64::from(unpacking) <= u64::from(all)
             })?;
             Some((piece, feeding))
         })?;
@@ -202,7 +207,7 @@ impl Plan {
             sink: None,
             scores: post(0, 0, scores, depth),
             weights: post(1, buffers * key + value_buffers * values, p, 2),
-            results: post(2, depth * scores, rows_of(Elem::F32, own, piece), 2),
+            results: post(2, depth * scores, rows_of(Elem::F32, own, piece), RESULTS as u32),
             fed,
             sums,
             result_sums,

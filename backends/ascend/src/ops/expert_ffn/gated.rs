@@ -1,6 +1,6 @@
 //! What lies between an expert's matrices: clamped SwiGLU with the routing weight, and the roundings of `h`.
 
-use super::super::rows::{Loads, Stores, f32_bytes, round_bf16};
+use super::super::rows::{Loads, Stores, f32_bytes, room, round_bf16};
 use crate::isa::{Axis, Elem, Global, MX_GROUP, Pipe, Red, Round, Tile};
 use crate::kernel::{Context, Kernel, Queue};
 use crate::machine::Space;
@@ -8,8 +8,15 @@ use anychip_core::formats::{e4m3, scale};
 
 /// Elements of a step.
 const STEP: u32 = 4096;
-/// Elements of a step where `h` goes out as codes, for which UB has room on the 950.
+/// Elements of a step where `h` goes out as codes, if UB has room for them.
 const WIDER: u32 = 8192;
+/// Bytes of UB for an element: two loads of gate and up each with their f32, two stores and their f32, `h` and what it is
+/// rounded through.
+const ELEMENT: u32 = 32;
+/// The same where `h` goes out as codes of one byte.
+const CODED: u32 = 30;
+/// What places are rounded up by.
+const OTHERS: u32 = 512;
 /// Bits of an f32 behind its exponent.
 const FRACTION: i32 = 23;
 
@@ -41,8 +48,11 @@ impl Kernel for Gated {
         }
         let block = self.block.unwrap_or(STEP).min(self.out.cols);
         let wide = block.min(STEP);
-        let step = if self.scales.is_some() { WIDER } else { STEP };
-        let high = (step / wide.next_multiple_of(16)).clamp(1, (mine.end - mine.start) as u32);
+        let (step, element) = if self.scales.is_some() { (WIDER, CODED) } else { (STEP, ELEMENT) };
+        // Rows of codes begin at every 32nd element.
+        let padded = wide.next_multiple_of(32);
+        let high = (step / padded).min(room(cx.profile(), element * padded + self.beside_row(), OTHERS));
+        let high = high.clamp(1, (mine.end - mine.start) as u32);
         let mut half = Half::new(cx, self, [high, wide]);
         for first in mine.clone().step_by(high as usize) {
             let rows = high.min((mine.end - first) as u32);
@@ -57,6 +67,20 @@ impl Kernel for Gated {
             half.end(cx);
         }
         half.close(cx);
+    }
+}
+
+impl Gated {
+    /// Bytes of UB for a row that are not for its elements: its weight twice, its largest magnitude and that of a part, and
+    /// its scales twice and once more as a single byte.
+    fn beside_row(&self) -> u32 {
+        let scales = self.scales.map_or(0, |_| 2 * self.repeat().next_multiple_of(32) + 1);
+        4 * (2 + 2) + scales
+    }
+
+    /// How often a block's scale comes in a row at most.
+    fn repeat(&self) -> u32 {
+        self.block.map_or(1, |block| block.min(self.out.cols) / MX_GROUP + 1)
     }
 }
 
@@ -83,7 +107,7 @@ struct Half<'k> {
 impl<'k> Half<'k> {
     fn new(cx: &mut Context<'_>, kernel: &'k Gated, [high, wide]: [u32; 2]) -> Half<'k> {
         let row = Tile::dense(Space::Ub, 0, Elem::F32, 1, high).end().next_multiple_of(32) as u32;
-        let repeat = kernel.block.map_or(1, |block| block.min(kernel.out.cols) / MX_GROUP + 1);
+        let repeat = kernel.repeat();
         let out = if kernel.scales.is_some() { Elem::E4M3 } else { kernel.out.elem };
         Half {
             kernel,

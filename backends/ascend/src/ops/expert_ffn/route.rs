@@ -3,12 +3,17 @@
 //! Each vector half takes adjacent rows. It counts how many go to each expert; sums over the halves before it say where its
 //! own begin; then it writes them there. Choices are read by the scalar unit, lists are put together in UB.
 
+use super::super::rows::room;
 use crate::isa::{Body, Elem, Global, Pipe, Tile};
 use crate::kernel::{Context, Kernel, Queue};
 use crate::machine::Space;
 
-/// Choices whose lists lie in UB at a time.
-const CHOICES: usize = 4096;
+/// Choices whose lists lie in UB at a time at most.
+const CHOICES: u32 = 4096;
+/// Bytes of UB for a choice: its entry in two lists, and its place among the row's.
+const CHOICE: u32 = 12;
+/// Bytes that an expert's parts of both lists are rounded up by at most.
+const ROUNDED: u32 = 2 * 28;
 /// Experts whose counts are added at a time.
 const EXPERTS: u32 = 4096;
 
@@ -185,11 +190,15 @@ impl Kernel for Place {
         }
         self.nobody(cx, end);
         let mine = cx.share(experts.rows.into());
-        let step = (CHOICES / experts.cols as usize).clamp(1, (mine.end - mine.start).max(1) as usize);
+        // Offsets, and what lies behind the last place, are there as well.
+        let others = 4 * count.next_multiple_of(8) + 64 + 8 * CHOICES;
+        let choices = room(cx.profile(), CHOICE, others.saturating_add(count.saturating_mul(ROUNDED)));
+        let choices = choices.max(room(cx.profile(), CHOICE + ROUNDED, others)).min(CHOICES);
+        let step = (choices / experts.cols).clamp(1, (mine.end - mine.start).max(1) as u32) as usize;
         let most = step as u32 * experts.cols;
         // Each expert's part begins at a multiple of 32 bytes.
-        let room = most + 7 * most.min(count);
-        let lists = [(); 2].map(|()| List::new(cx, room.next_multiple_of(8)));
+        let numbers = most + 7 * most.min(count);
+        let lists = [(); 2].map(|()| List::new(cx, numbers.next_multiple_of(8)));
         let places = cx.ub(Elem::I32, experts.cols, step as u32);
         for first in mine.clone().step_by(step) {
             let rows = (mine.end - first).min(step as u64) as u32;
@@ -202,7 +211,7 @@ impl Kernel for Place {
 impl Place {
     /// Places behind the last.
     fn nobody(&self, cx: &mut Context<'_>, end: u32) {
-        let (left, step) = (self.rows.cols - end, CHOICES as u32);
+        let (left, step) = (self.rows.cols - end, CHOICES);
         let mine = cx.share(left.into());
         if mine.is_empty() {
             return;

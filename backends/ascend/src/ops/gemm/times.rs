@@ -16,6 +16,12 @@ fn operand(gm: &mut Gm<'_>, elem: Elem, [rows, k]: [usize; 2]) -> Operand {
     Operand { codes: Global::new(codes, 0, elem, rows as u32, k as u32), scales }
 }
 
+fn time(profile: &Profile, kernel: &Gemm, gm: &Gm<'_>) -> Timing {
+    let report = Machine::new(profile.clone()).time(kernel, gm);
+    assert_eq!(report.hazards.errors().next(), None);
+    report.timing.unwrap()
+}
+
 fn show(name: &str, timing: &Timing, share: f64) {
     let Timing { us, hbm_share, l2_share, l2_hit, cube_busy, vector_busy, .. } = timing;
     println!(
@@ -32,7 +38,7 @@ fn dense(profile: &str, elem: Elem, out: Elem, [m, n, k]: [usize; 3]) -> f64 {
     let operands = [operand(&mut gm, elem, [m, k]), operand(&mut gm, elem, [n, k])];
     let to = Global::new(gm.phantom("out", out.bytes(m * n) as u64), 0, out, m as u32, n as u32);
     let kernel = Gemm::new(&profile, operands, to, [n, k], Split::Columns(1));
-    let timing = Machine::new(profile.clone()).time(&kernel, &gm);
+    let timing = time(&profile, &kernel, &gm);
     let share = 2.0 * (m * n * k) as f64 / timing.us / 1e-6 / profile.peak(elem.cube().unwrap()).unwrap();
     show(&format!("{} {elem} {m}x{n}x{k}", profile.name), &timing, share);
     share
@@ -56,7 +62,7 @@ fn experts(tokens: usize, [n, k]: [usize; 2]) -> (f64, f64) {
     let operands = [operand(&mut gm, Elem::E4M3, [rows, k]), operand(&mut gm, Elem::E2M1, [count * n, k])];
     let to = Global::new(gm.phantom("out", 2 * (rows * n) as u64), 0, Elem::BF16, rows as u32, n as u32);
     let kernel = Gemm::new(&profile, operands, to, [n, k], Split::Rows { offsets, count: count as u32 });
-    let timing = Machine::new(profile.clone()).time(&kernel, &gm);
+    let timing = time(&profile, &kernel, &gm);
     let share = 2.0 * (rows * n * k) as f64 / timing.us / 1e-6 / profile.peak(CubeType::Fp8).unwrap();
     show(&format!("experts, {tokens} tokens, {n}x{k}"), &timing, share);
     let used = rows_of.iter().filter(|rows| **rows > 0).count();

@@ -1,17 +1,20 @@
 //! A matrix over its norm: squares of each vector half's share, then a quotient with all of them.
 
-use super::super::rows::{Loads, Stores};
+use super::super::rows::{Loads, Stores, step};
 use crate::isa::{Axis, Cmp, Elem, Global, Pipe, Red, Tile};
 use crate::kernel::{Context, Kernel};
 
-/// Elements of a step.
+/// Elements of a step at most.
 const STEP: u32 = 8192;
+/// Bytes of UB that are not for elements: what is one number each, and the sums of all halves.
+const OTHERS: u32 = 2048;
 
-/// A vector half's part of a row of elements, in steps.
-pub(super) fn steps(cx: &Context<'_>, count: u32) -> Vec<(u32, u32)> {
+/// A vector half's part of a row of elements, in steps of as many as UB has room for, `buffers` f32 of each.
+pub(super) fn steps(cx: &Context<'_>, count: u32, buffers: u32) -> Vec<(u32, u32)> {
     let mine = cx.share(count.into());
     let (first, end) = (mine.start as u32, mine.end as u32);
-    (first..end).step_by(STEP as usize).map(|at| (at, STEP.min(end - at))).collect()
+    let most = step(cx.profile(), STEP, 4 * buffers, OTHERS);
+    (first..end).step_by(most as usize).map(|at| (at, most.min(end - at))).collect()
 }
 
 /// Elements of the longest step.
@@ -33,7 +36,7 @@ impl Kernel for Squares {
     }
 
     fn vector(&self, cx: &mut Context<'_>) {
-        let steps = steps(cx, self.g.cols);
+        let steps = steps(cx, self.g.cols, 3);
         let mut loads = Loads::new(cx, Elem::F32, 1, longest(&steps), 2);
         let squares = cx.ub(Elem::F32, 1, longest(&steps));
         let [sum, more] = [(); 2].map(|()| cx.ub(Elem::F32, 1, 1));
@@ -71,7 +74,7 @@ impl Kernel for Divide {
     }
 
     fn vector(&self, cx: &mut Context<'_>) {
-        let steps = steps(cx, self.g.cols);
+        let steps = steps(cx, self.g.cols, 4);
         if steps.is_empty() {
             return;
         }

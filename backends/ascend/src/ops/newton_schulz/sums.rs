@@ -19,7 +19,7 @@ impl Kernel for WeightedSum {
     }
 
     fn vector(&self, cx: &mut Context<'_>) {
-        let steps = steps(cx, self.out.cols);
+        let steps = steps(cx, self.out.cols, 6);
         if steps.is_empty() {
             return;
         }

@@ -30,6 +30,11 @@ impl Feeding {
         Feeding { keys: most, gathered, numbers, threads, stretch: if threads { stretch } else { 1 } }
     }
 
+    /// With no more buffers of what is gathered than there are flags for.
+    pub(in crate::ops) fn within(self, flags: usize) -> Feeding {
+        Feeding { gathered: self.gathered.min(flags), ..self }
+    }
+
     /// Blocks whose lists are in UB: those from the one whose scores come next to the one that is gathered next, and two
     /// stretches from there on, the second ahead of its time.
     fn listed(&self, ahead: usize) -> u32 {

@@ -144,7 +144,7 @@ fn cycles([rows, width, k]: [u32; 3], plan: impl Fn(Plan) -> Plan) -> f64 {
     let plan = plan(Plan::of(machine.profile(), rows, width, k));
     let sizes = [rows * width, rows * k].map(|count| 4 * u64::from(count));
     let regions = [gm.phantom("scores", sizes[0]), gm.phantom("out", sizes[1])];
-    machine.time(&kernel(&mut gm, regions, [rows, width, k], plan), &gm).cycles
+    machine.time(&kernel(&mut gm, regions, [rows, width, k], plan), &gm).timing.unwrap().cycles
 }
 
 /// The way that is planned is the shorter one, and far shorter for rows as an indexer has them.

@@ -156,7 +156,7 @@ fn unordered(what: &str, other: Next, next: Next, id: u8) -> Found {
 }
 
 /// What is left when nothing runs any more: flags without a wait, and waits without a flag.
-pub(super) fn at_exit(program: &Program, order: &Order<'_>) -> Vec<(Next, Code, String)> {
+pub(crate) fn at_exit(program: &Program, order: &Order<'_>) -> Vec<(Next, Code, String)> {
     let mut all = Vec::new();
     let last = |unit: Unit, is: &dyn Fn(&Body) -> bool| {
         program.unit(unit).iter().rposition(|instr| is(&instr.body)).map(|index| {

@@ -15,6 +15,7 @@ mod shared;
 mod vectors;
 mod warn;
 
+pub(crate) use flags::at_exit;
 pub(crate) use rules::broken;
 pub(crate) use shared::{Touches, shared};
 pub(crate) use warn::warnings;

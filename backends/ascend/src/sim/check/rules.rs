@@ -41,7 +41,7 @@ pub(crate) fn broken(profile: &Profile, gm: &Gm<'_>, unit: Unit, instr: &Instr) 
             ));
         } else if let Place::Gm(region) = access.place
             && access.write
-            && !gm.is_written(region)
+            && gm.is_only_read(region)
         {
             all.push((Code::OutOfBounds, bytes(), "the launch only reads this operand".into()));
         }
