@@ -127,6 +127,10 @@ pub enum UnitFlag {
     Last,
 }
 
+/// Products of fewer tiles of 16 x 16 follow one another too fast for their sums to be there; from as many on the cube keeps the
+/// order itself.
+pub(crate) const CHAINED: u32 = 10;
+
 /// `to (+)= a b`, `a` of `m x k`, `b` of `k x n`: `MMAD`, `MMAD_BIAS`, `MMAD_MX`.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Mmad {

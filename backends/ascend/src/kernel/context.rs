@@ -2,8 +2,8 @@
 
 use super::arena::Arena;
 use crate::isa::{
-    Access, Barrier, Body, Elem, Fix, FixMode, FixTo, Global, Init, Instr, Mmad, Mode, Pipe, Place, Tile, Unit,
-    UnitFlag, Vector,
+    Access, Barrier, Body, CHAINED, Elem, Fix, FixMode, FixTo, Global, Init, Instr, Mmad, Mode, Pipe, Place, Tile,
+    Unit, UnitFlag, Vector,
 };
 use crate::layout::Layout;
 use crate::machine::{Arch, Profile, Space};
@@ -388,6 +388,14 @@ impl<'a> Context<'a> {
     #[track_caller]
     pub fn wait_flag(&mut self, from: Pipe, to: Pipe, id: u8) {
         self.push(Body::WaitFlag(from, to, id));
+    }
+
+    /// A barrier of the cube between products that add to the same sums, where these are too few for it to keep the order.
+    #[track_caller]
+    pub(crate) fn chain(&mut self, rows: u32, cols: u32) {
+        if rows.div_ceil(16) * cols.div_ceil(16) < CHAINED {
+            self.barrier(Pipe::M);
+        }
     }
 
     /// `BARRIER` of an engine: its next instruction begins when all before it are through.

@@ -179,21 +179,13 @@ pub(crate) fn run(op: &ops::IndexScores, npu: &Npu) -> Result<()> {
     kernel.cores = (kernel.items() as usize).clamp(1, npu.profile().figures.cube_cores as usize);
     let bytes = u64::from(KEYS * sizes.dim) * sizes.elem.bits() as u64 / 8;
     let mut take = |name, bytes| Some((gm.scratch(name, Post::scratch_bytes(bytes, kernel.cores)), bytes));
-    if !(npu.is_950() && fits(op.keys.pool.format(), sizes.elem)) {
+    if !(npu.is_950() && paged::part_fits(op.keys.pool.format(), sizes.elem)) {
         kernel.keys.through = take("keys", bytes);
     }
     if !npu.is_950() {
         kernel.scores.through = take("scores", u64::from(KEYS * sizes.heads_at_once) * 4);
     }
     npu.launch(ops::IndexScores::NAME, &kernel, &gm)
-}
-
-/// Whether what lies behind the codes begins with a fractal, as vectors want it that hand keys straight to L1.
-fn fits(format: KvFormat, elem: Elem) -> bool {
-    match format {
-        KvFormat::Fp8 { nope, rope } => rope == 0 || nope.is_multiple_of(elem.c0()),
-        _ => true,
-    }
 }
 
 struct IndexScores {

@@ -27,8 +27,6 @@ const TERMS: u32 = 3;
 const UPPER: i32 = -65536;
 /// Bytes of a buffer in L0A or L0B, of which there are two.
 const L0: u32 = 32 << 10;
-/// From this many tiles of sums on, the cube keeps the order of products itself.
-const CHAINED: u32 = 10;
 
 /// Flags between all cores.
 const ALL: u8 = 0;
@@ -247,7 +245,6 @@ impl Product {
         let [outer, inner] = self.steps;
         let at = self.l0c.alloc(cx);
         let sums = cx.cube_tile_at(Space::L0c, at, Elem::F32, rows, width);
-        let alone = rows.div_ceil(16) * width.div_ceil(16) < CHAINED;
         let mut init = Init::Zero;
         for col in (0..cols).step_by(outer as usize) {
             let depth = outer.min(cols - col);
@@ -280,9 +277,7 @@ impl Product {
                 self.l0a.pop(cx);
                 for right in rights {
                     cx.mmad(sums, left, right, init);
-                    if alone {
-                        cx.barrier(Pipe::M);
-                    }
+                    cx.chain(rows, width);
                     init = Init::Accumulate;
                 }
                 self.l0a.free(cx);

@@ -51,7 +51,7 @@ fn plan(op: &ops::SparseAttention, npu: &Npu) -> Option<Plan> {
     // Few rows are divided by heads, each part of which gathers the keys for itself.
     let shared = heads.div_ceil((cores / rows.max(1)).max(1)).max(HEADS).min(heads);
     let formats = || op.scopes.iter().map(|scope| scope.kv.pool.format());
-    let direct = npu.is_950() && formats().all(|format| part_fits(format, elem_of));
+    let direct = npu.is_950() && formats().all(|format| paged::part_fits(format, elem_of));
     let needs = Needs {
         elem: elem_of,
         dim,
@@ -69,14 +69,6 @@ fn plan(op: &ops::SparseAttention, npu: &Npu) -> Option<Plan> {
     let plan = Plan::new(npu.profile(), needs)?;
     let rounded = op.rounding == Rounding::Bf16;
     Some(Plan { scale: op.scale, rounded: rounded && elem_of == Elem::F32, ..plan })
-}
-
-/// Whether what lies behind the codes begins with a fractal.
-fn part_fits(format: KvFormat, elem: Elem) -> bool {
-    match format {
-        KvFormat::Fp8 { nope, rope } => rope == 0 || nope.is_multiple_of(elem.c0()),
-        _ => true,
-    }
 }
 
 pub(crate) fn run(op: &ops::SparseAttention, npu: &Npu) -> Result<()> {

@@ -6,9 +6,6 @@ use crate::kernel::{Context, Queue};
 use crate::machine::Space;
 use crate::ops::handoff::{Rows, Sender, fetch};
 
-/// Products of fewer tiles than this need a barrier between them where they add to one another.
-const CHAINED: u32 = 10;
-
 struct Cube<'w, A> {
     work: &'w A,
     plan: &'w Plan,
@@ -180,9 +177,7 @@ impl<A: Attention> Cube<'_, A> {
     fn product(&mut self, cx: &mut Context<'_>, sums: Tile, [a, b]: [Tile; 2], first: bool) {
         self.operands.push(cx);
         self.operands.pop(cx);
-        if sums.rows.div_ceil(16) * sums.cols.div_ceil(16) < CHAINED {
-            cx.barrier(Pipe::M);
-        }
+        cx.chain(sums.rows, sums.cols);
         cx.mmad(sums, a, b, if first { Init::Zero } else { Init::Accumulate });
         self.operands.free(cx);
     }

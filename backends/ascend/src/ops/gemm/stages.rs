@@ -7,8 +7,6 @@ use crate::kernel::{Context, Queue};
 use crate::machine::Space;
 use crate::ops::handoff::Rows;
 
-/// Fewer sums than this many fractals and the cube has to be waited for between products.
-const CHAINED: u32 = 10;
 /// MX products take K in multiples of this.
 const MX_DEPTH: u32 = 2 * MX_GROUP;
 
@@ -206,9 +204,7 @@ impl<'k> Stages<'k> {
                     cx.mmad(sums, a0, b0, init);
                 }
                 // Also before the next block, whose sums may lie at the same place.
-                if block.rows.div_ceil(16) * cols.div_ceil(16) < CHAINED {
-                    cx.barrier(Pipe::M);
-                }
+                cx.chain(block.rows, cols);
                 if ends {
                     self.sums.push(cx);
                 }

@@ -6,9 +6,6 @@ use crate::kernel::{Context, Queue};
 use crate::machine::Space;
 use crate::ops::handoff::{Sender, fetch};
 
-/// Products of fewer tiles than this need a barrier between them where they add to one another.
-const CHAINED: u32 = 10;
-
 /// What the cube half of a core does.
 pub(super) fn cube(cx: &mut Context<'_>, work: &IndexScores) {
     let all = work.blocks(cx);
@@ -72,9 +69,7 @@ pub(super) fn cube(cx: &mut Context<'_>, work: &IndexScores) {
                     cx.load_l0b_transposed(of_heads.col_range(first, depth), b);
                     operands.push(cx);
                     operands.pop(cx);
-                    if to.rows.div_ceil(16) * to.cols.div_ceil(16) < CHAINED {
-                        cx.barrier(Pipe::M);
-                    }
+                    cx.chain(to.rows, to.cols);
                     cx.mmad(to, a, b, if first == 0 { Init::Zero } else { Init::Accumulate });
                     operands.free(cx);
                 }

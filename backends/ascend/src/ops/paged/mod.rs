@@ -91,6 +91,14 @@ pub(super) fn supported(kv: &Paged) -> Support {
     Support::unsupported("pool", limit, kv.pool.page_count().to_string())
 }
 
+/// Whether what lies behind the codes of an entry begins with a fractal.
+pub(super) fn part_fits(format: KvFormat, elem: Elem) -> bool {
+    match format {
+        KvFormat::Fp8 { nope, rope } => rope == 0 || nope.is_multiple_of(elem.c0()),
+        _ => true,
+    }
+}
+
 impl Scope {
     pub(super) fn new<'a>(gm: &mut Gm<'a>, kv: &Paged, operands: &'a Operands<'_>, places: u32, start: u32) -> Scope {
         let pages = operands.pages.bytes();

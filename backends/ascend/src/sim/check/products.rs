@@ -1,15 +1,12 @@
 //! Products in a row: those that come too fast (E11), and unit flags of products and transfers that do not fit (E12).
 
 use super::Found;
-use crate::isa::{Barrier, Blocks, Body, Instr, Pipe, Place, Unit, UnitFlag};
+use crate::isa::{Barrier, Blocks, Body, CHAINED, Instr, Pipe, Place, Unit, UnitFlag};
 use crate::kernel::Program;
 use crate::machine::Space;
 use crate::sim::hazard::{At, Code, Hazard, Hazards};
 use crate::sim::order::Next;
 use std::collections::BTreeMap;
-
-/// Products of fewer tiles than this follow one another too fast for the sums to be there.
-const CHAINED: u32 = 10;
 
 /// Products that follow one another.
 #[derive(Debug, Default)]
